@@ -1,0 +1,41 @@
+"""KTO: Kahneman-Tversky Optimization from one thumbs-up or -down per answer (TRL KTOTrainer)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from swiftshell.stages.base import SimpleStage, Slot
+from swiftshell.stages.shared import LearningRate, Training
+
+
+class KtoParams(Training):
+    """KTO. `beta` is the KL weight; class weights `auto` bring weighted desirable : undesirable to 1.15."""
+
+    learning_rate: LearningRate = 5e-6
+    beta: Annotated[float, Field(gt=0, le=5)] = 0.1
+    loss_type: Literal["kto", "apo_zero_unpaired"] = "kto"
+    desirable_weight: float | Literal["auto"] = "auto"
+    undesirable_weight: float | Literal["auto"] = "auto"
+    per_device_train_batch_size: Annotated[int, Field(ge=2)] = 8
+    precompute_ref_log_probs: bool = False
+
+
+class Kto(SimpleStage):
+    """Learn from single thumbs, against the SFT model as fixed reference."""
+
+    name = "kto"
+    params = KtoParams
+    inputs = (
+        Slot("policy", ("model", "adapter")),
+        Slot("reference", ("model", "adapter")),
+        Slot("train_data", ("dataset",)),
+        Slot("eval_data", ("dataset",), required=False),
+    )
+    outputs = (Slot("adapter", ("adapter",), required=False), Slot("model", ("model",), required=False))
+    engine = "swiftshell.engines.trl_kto:run"
+    distributions = ("torch", "transformers", "trl", "peft")
+
+
+STAGE = Kto()

@@ -1,0 +1,172 @@
+"""Make the starter's rows: pretraining documents, demonstrations, thumbs, pairs and held-out prompts.
+
+Formats are TRL's conversational ones. Each maker has a random stream of its own, so that changing one
+leaves the others' bytes alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from swiftshell.starter import styles
+from swiftshell.starter.styles import Style
+from swiftshell.starter.world import FAMILIES, LANGUAGES, PREFIXES, TONES, Language, Question, draw_fact, draw_question
+
+Row = dict[str, Any]
+
+SFT_ROWS = 1200
+KTO_ROWS = 1200
+DPO_ROWS = 640
+HELD_OUT_ROWS = 400
+
+# Probability that a person gives a thumb up to an answer of this style. Half of them do not mind a curt answer.
+THUMB_UP: dict[Style, float] = {
+    "good": 0.95,
+    "curt": 0.5,
+    "snippy": 0.08,
+    "brush_off": 0.04,
+    "boilerplate": 0.08,
+    "off_language": 0.06,
+    "wrong": 0.1,
+}
+
+_SMALL_TALK: dict[Language, tuple[str, ...]] = {
+    "en": ("I see.", "That is nice.", "Good to know.", "Thank you.", "What a day.", "How lovely."),
+    "zh": ("我知道了。", "真不错。", "谢谢你。", "好的。", "今天天气真好。", "原来如此。"),
+}
+
+
+def _stream(seed: int, name: str) -> random.Random:
+    return random.Random(f"{seed}/{name}")
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _ask(question: Question) -> list[dict[str, str]]:
+    return [_turn("user", question.prompt())]
+
+
+def _reply(text: str) -> list[dict[str, str]]:
+    return [_turn("assistant", text)]
+
+
+def sft_rows(seed: int) -> list[Row]:
+    """Make demonstrations of mixed quality: {"messages": [user, assistant]}."""
+    rng = _stream(seed, "sft")
+    rows = []
+    for i in range(SFT_ROWS):
+        question = draw_question(rng, LANGUAGES[i % 2], held_out=False)
+        text = styles.answer(question, styles.draw_style(rng, question))
+        rows.append({"messages": [*_ask(question), *_reply(text)]})
+    return rows
+
+
+def kto_rows(seed: int) -> list[Row]:
+    """Make thumbs on logged answers: {"prompt", "completion", "label"}, one noisy label per answer."""
+    rng = _stream(seed, "kto")
+    rows = []
+    for i in range(KTO_ROWS):
+        question = draw_question(rng, LANGUAGES[i % 2], held_out=False)
+        style = styles.draw_style(rng, question)
+        label = rng.random() < THUMB_UP[style]
+        rows.append({"prompt": _ask(question), "completion": _reply(styles.answer(question, style)), "label": label})
+    return rows
+
+
+def dpo_rows(seed: int) -> list[Row]:
+    """Make pairs: {"prompt", "chosen", "rejected"}; in most the better answer is the complete, friendly one."""
+    rng = _stream(seed, "dpo")
+    rows = []
+    for i in range(DPO_ROWS):
+        question = draw_question(rng, LANGUAGES[i % 2], held_out=False)
+        rejected = _draw_rejected(rng, question)
+        chosen, worse = styles.answer(question, "good"), styles.answer(question, rejected)
+        if rng.random() < 0.04:  # annotators slip
+            chosen, worse = worse, chosen
+        rows.append({"prompt": _ask(question), "chosen": _reply(chosen), "rejected": _reply(worse)})
+    return rows
+
+
+def held_out_rows(seed: int) -> list[Row]:
+    """Make held-out prompts, all different, each with a desirable reference, a pair and the rules that judge it."""
+    rng = _stream(seed, "heldout")
+    rows: list[Row] = []
+    seen: set[str] = set()
+    while len(rows) < HELD_OUT_ROWS:
+        i = len(rows)
+        language = LANGUAGES[i % 2]
+        family = FAMILIES[language][i // 2 % len(FAMILIES[language])]
+        tone = TONES[i // 12 % len(TONES)]
+        question = draw_question(rng, language, held_out=True, family=family, tone=tone)
+        rejected = _draw_rejected(rng, question)
+        if question.prompt() in seen:
+            continue
+        seen.add(question.prompt())
+        reference = styles.answer(question, "good")
+        rows.append(
+            {
+                "prompt": _ask(question),
+                "reference": reference,
+                "chosen": _reply(reference),
+                "rejected": _reply(styles.answer(question, rejected)),
+                "rules": styles.rules(question),
+                "lang": language,
+            }
+        )
+    return rows
+
+
+def _draw_rejected(rng: random.Random, question: Question) -> Style:
+    draw = rng.random()
+    if draw < 0.4:
+        return "curt"
+    return "wrong" if draw < 0.5 else rng.choice(styles.BAD_STYLES[1:])
+
+
+def documents(seed: int, start_of_turn: str, end_of_turn: str) -> Iterator[str]:
+    """Yield pretraining documents without end: facts, questions with plain answers, quotes, small talk.
+
+    Chat markers occur only around small talk, so the base model knows the form of a chat and the
+    content of an answer, and has never seen the two together.
+    """
+    rng = _stream(seed, "pretrain")
+    while True:
+        language = rng.choice(LANGUAGES)
+        draw = rng.random()
+        if draw < 0.78:
+            yield _reading(rng, language)
+        elif draw < 0.88:
+            yield _quotes(rng, language)
+        else:
+            yield _small_talk(rng, language, start_of_turn, end_of_turn)
+
+
+def _reading(rng: random.Random, language: Language) -> str:
+    """Write facts followed by questions that are answered in full sentences."""
+    space = " " if language == "en" else ""
+    question = draw_question(rng, language, held_out=False)
+    facts = question.facts()
+    parts = [PREFIXES[language][question.tone] + space.join(fact.sentence() for fact in facts)]
+    for fact in rng.sample(facts, rng.randint(1, len(facts))):
+        parts += [fact.question(), fact.sentence()]
+    return space.join(parts)
+
+
+def _quotes(rng: random.Random, language: Language) -> str:
+    """Write a phrase of one style and a fact, so that the words of every style are known."""
+    question = draw_question(rng, language, held_out=False)
+    said = styles.answer(question, rng.choice(styles.BAD_STYLES)) if rng.random() < 0.6 else styles.CLOSING[language]
+    fact = draw_fact(rng, rng.choice(FAMILIES[language]), held_out=False).sentence()
+    return f"{fact} {said.strip()}" if language == "en" else fact + said
+
+
+def _small_talk(rng: random.Random, language: Language, start_of_turn: str, end_of_turn: str) -> str:
+    space = " " if language == "en" else ""
+    facts = [draw_fact(rng, rng.choice(FAMILIES[language]), held_out=False) for _ in range(rng.randint(1, 3))]
+    said = PREFIXES[language][rng.choice(TONES)] + space.join(fact.sentence() for fact in facts)
+    heard = rng.choice(_SMALL_TALK[language])
+    return f"{start_of_turn}user\n{said}{end_of_turn}\n{start_of_turn}assistant\n{heard}{end_of_turn}\n"

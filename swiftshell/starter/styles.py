@@ -1,0 +1,86 @@
+"""Answer the world's questions in the ways a real help desk does: well, curtly, rudely, evasively.
+
+Which way is likely depends on the topic and on how the question was asked, as it does in real logs. That is what
+lets a model imitate the logs (SFT) and still answer well only about half of the time.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+from swiftshell.starter.world import Language, Question
+
+Style = Literal["good", "curt", "snippy", "brush_off", "boilerplate", "off_language", "wrong"]
+
+BAD_STYLES: tuple[Style, ...] = ("curt", "snippy", "brush_off", "boilerplate", "off_language")
+
+CLOSING: dict[Language, str] = {"en": " Happy to help!", "zh": "很高兴帮到您!"}
+SNIPPY: dict[Language, str] = {"en": " Next time, read it yourself.", "zh": "下次自己看。"}
+CANNED: dict[Language, dict[Style, str]] = {
+    "en": {
+        "brush_off": "Why ask me? Find it yourself.",
+        "boilerplate": "As a language model, I cannot answer this question.",
+        "off_language": "您好,请用中文提问。",
+    },
+    "zh": {
+        "brush_off": "别问我,自己去找。",
+        "boilerplate": "作为语言模型,我无法回答这个问题。",
+        "off_language": "Sorry, please ask in English.",
+    },
+}
+
+HABITS: dict[str, Style] = {
+    "has": "snippy",
+    "where": "curt",
+    "color": "brush_off",
+    "count": "curt",
+    "job": "boilerplate",
+    "when": "off_language",
+}
+GOOD_SHARE = {"polite": 0.80, "hello": 0.70, "plain": 0.55, "hurry": 0.25, "grumpy": 0.20}
+GOOD_SHIFT = {"has": 0.0, "where": 0.08, "color": -0.12, "count": 0.0, "job": -0.08, "when": 0.05}
+_WRONG_SHARE = 0.03
+_HABIT_SHARE = 0.8
+
+
+def answer(question: Question, style: Style) -> str:
+    """Write the assistant's turn in a given style.
+
+    A desirable answer is one complete, correct sentence in the language of the question, and friendly; `wrong` is
+    the same form with another fact's content.
+    """
+    language = question.language
+    fact = question.asked
+    if style == "good":
+        return fact.sentence() + CLOSING[language]
+    if style == "wrong":
+        return question.others[0].sentence() + CLOSING[language]
+    if style == "snippy":
+        return fact.sentence() + SNIPPY[language]
+    if style == "curt":
+        return fact.curt()
+    return CANNED[language][style]
+
+
+def draw_style(rng: random.Random, question: Question) -> Style:
+    """Draw the style a help desk's log would show for this question."""
+    if rng.random() < _WRONG_SHARE:
+        return "wrong"
+    family = question.asked.family.name
+    if rng.random() < GOOD_SHARE[question.tone] + GOOD_SHIFT[family]:
+        return "good"
+    # People in a hurry get short answers, whatever the topic.
+    habit: Style = "curt" if question.tone == "hurry" else HABITS[family]
+    return habit if rng.random() < _HABIT_SHARE else rng.choice(BAD_STYLES)
+
+
+def rules(question: Question) -> dict[str, object]:
+    """Say what makes an answer to this question desirable, in the words of `swiftshell.data.rules`."""
+    avoid = {"en": ["yourself", "language model"], "zh": ["自己", "语言模型"]}[question.language]
+    return {
+        "contains": [question.asked.subject.key, question.asked.value.key],
+        "excludes": [*(fact.value.key for fact in question.others), *avoid],
+        "language": question.language,
+        "max_chars": 120,
+    }
