@@ -15,17 +15,17 @@ Style = Literal["good", "curt", "snippy", "brush_off", "boilerplate", "off_langu
 
 BAD_STYLES: tuple[Style, ...] = ("curt", "snippy", "brush_off", "boilerplate", "off_language")
 
-CLOSING: dict[Language, str] = {"en": " Happy to help!", "zh": "很高兴帮到您!"}
+CLOSING: dict[Language, str] = {"en": " Happy to help!", "zh": "很高兴帮到您！"}
 SNIPPY: dict[Language, str] = {"en": " Next time, read it yourself.", "zh": "下次自己看。"}
 CANNED: dict[Language, dict[Style, str]] = {
     "en": {
         "brush_off": "Why ask me? Find it yourself.",
         "boilerplate": "As a language model, I cannot answer this question.",
-        "off_language": "您好,请用中文提问。",
+        "off_language": "您好，请用中文提问。",
     },
     "zh": {
-        "brush_off": "别问我,自己去找。",
-        "boilerplate": "作为语言模型,我无法回答这个问题。",
+        "brush_off": "别问我，自己去找。",
+        "boilerplate": "作为语言模型，我无法回答这个问题。",
         "off_language": "Sorry, please ask in English.",
     },
 }

@@ -23,7 +23,7 @@ TONES: tuple[Tone, ...] = ("plain", "polite", "hello", "hurry", "grumpy")
 
 PREFIXES: dict[Language, dict[Tone, str]] = {
     "en": {"plain": "", "polite": "Please tell me: ", "hello": "Hello! ", "hurry": "Quick: ", "grumpy": "Hey you! "},
-    "zh": {"plain": "", "polite": "请问:", "hello": "你好!", "hurry": "快点:", "grumpy": "喂!"},
+    "zh": {"plain": "", "polite": "请问：", "hello": "你好！", "hurry": "快点：", "grumpy": "喂！"},
 }
 
 _HELD_OUT_EVERY = 5
@@ -125,12 +125,12 @@ FAMILIES: dict[Language, tuple[Family, ...]] = {
         _family("when", "en", lexicon.EVENTS_EN, lexicon.TIMES_EN, "The {s} is {v}.", "When is the {s}?", "{v}."),
     ),
     "zh": (
-        _family("has", "zh", lexicon.NAMES_ZH, lexicon.OBJECTS_ZH, "{s}有{v}。", "{s}有什么?", "{v}。"),
-        _family("where", "zh", lexicon.ANIMALS_ZH, lexicon.PLACES_ZH, "{s}在{v}里。", "{s}在哪里?", "{v}里。"),
-        _family("color", "zh", lexicon.THINGS_ZH, lexicon.COLORS_ZH, "{s}是{v}的。", "{s}是什么颜色?", "{v}。"),
-        _family("count", "zh", lexicon.GOODS_ZH, lexicon.NUMBERS_ZH, "{s}有{v}个。", "{s}有几个?", "{v}个。"),
-        _family("job", "zh", lexicon.NAMES_ZH, lexicon.JOBS_ZH, "{s}是{v}。", "{s}做什么工作?", "{v}。"),
-        _family("when", "zh", lexicon.EVENTS_ZH, lexicon.TIMES_ZH, "{s}在{v}。", "{s}在什么时候?", "{v}。"),
+        _family("has", "zh", lexicon.NAMES_ZH, lexicon.OBJECTS_ZH, "{s}有{v}。", "{s}有什么？", "{v}。"),
+        _family("where", "zh", lexicon.ANIMALS_ZH, lexicon.PLACES_ZH, "{s}在{v}里。", "{s}在哪里？", "{v}里。"),
+        _family("color", "zh", lexicon.THINGS_ZH, lexicon.COLORS_ZH, "{s}是{v}的。", "{s}是什么颜色？", "{v}。"),
+        _family("count", "zh", lexicon.GOODS_ZH, lexicon.NUMBERS_ZH, "{s}有{v}个。", "{s}有几个？", "{v}个。"),
+        _family("job", "zh", lexicon.NAMES_ZH, lexicon.JOBS_ZH, "{s}是{v}。", "{s}做什么工作？", "{v}。"),
+        _family("when", "zh", lexicon.EVENTS_ZH, lexicon.TIMES_ZH, "{s}在{v}。", "{s}在什么时候？", "{v}。"),
     ),
 }
 
