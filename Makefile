@@ -1,0 +1,27 @@
+# Short names for ./install.sh; each does what its own line says and nothing more.
+.PHONY: help setup setup-serve demo test check lint types
+
+help:
+	@./install.sh --help
+
+setup:
+	./install.sh setup
+
+setup-serve:
+	./install.sh setup-serve
+
+demo:
+	./install.sh demo
+
+# make test TIER=default
+test:
+	./install.sh test --tier $(or $(TIER),all)
+
+check:
+	./install.sh check
+
+lint:
+	.venv/bin/ruff check . && .venv/bin/lint-imports
+
+types:
+	.venv/bin/mypy
