@@ -1,12 +1,17 @@
-"""Judge a generated text by declared rules: what it must contain, must not contain, how long, in which language.
+"""Judge a generated text by declared rules: what it contains, how long it is, in which language.
 
-A held-out row may carry `"rules": {...}`. Rules look at the text alone, never at the model. All of them must hold:
+A held-out row may carry `"rules": {...}`. Rules look at the text alone, never at the model; all must hold:
 
-    contains      list of strings, all of which must occur         excludes     none of which may occur
-    contains_any  list of strings, one of which must occur         regex        pattern found somewhere in the text
-    starts_with   string, or list of which one must match          ends_with    the same for the end
-    min_chars     least number of characters                       max_chars    greatest number of characters
-    language      "zh" or "en", by the writing                     ignore_case  true: compare without regard to case
+    contains      list of strings, all of which must occur
+    contains_any  list of strings, at least one of which must occur
+    excludes      list of strings, none of which may occur
+    starts_with   string, or a list of strings one of which must match
+    ends_with     the same for the end
+    regex         pattern found somewhere in the text
+    min_chars     least number of characters
+    max_chars     greatest number of characters
+    language      "zh" or "en", by the writing
+    ignore_case   true: compare without regard to case
 
 Text is stripped of surrounding white space first; characters are Unicode code points.
 """
@@ -42,7 +47,9 @@ def judge(text: str, rules: Mapping[str, Any]) -> Verdict:
     check_rules(rules)
     fold = bool(rules.get("ignore_case", False))
     plain = _fold(text.strip(), fold)
-    failed = tuple(key for key, value in rules.items() if key in _TESTS and not _TESTS[key](plain, value, fold))
+    failed = tuple(
+        key for key, value in rules.items() if key in _TESTS and not _TESTS[key](plain, value, fold)
+    )
     return Verdict(not failed, failed)
 
 
@@ -53,7 +60,7 @@ def check_rules(rules: Mapping[str, Any]) -> None:
         ValueError: naming the key, the value found and, for an unknown key, the nearest known one.
     """
     if not isinstance(rules, Mapping):
-        raise ValueError(f"rules must be an object such as {{\"contains\": [...]}}, found {rules!r}")
+        raise ValueError(f'rules must be an object such as {{"contains": [...]}}, found {rules!r}')
     for key, value in rules.items():
         if key not in _EXPECTED:
             near = difflib.get_close_matches(str(key), _EXPECTED, n=1, cutoff=0.5)
@@ -63,14 +70,17 @@ def check_rules(rules: Mapping[str, Any]) -> None:
         if not valid(value):
             raise ValueError(f"rule {key!r} must be {wanted}, found {value!r}")
     if "min_chars" in rules and "max_chars" in rules and rules["min_chars"] > rules["max_chars"]:
-        raise ValueError(f"rule 'min_chars' ({rules['min_chars']}) is above 'max_chars' ({rules['max_chars']})")
+        raise ValueError(
+            f"rule 'min_chars' ({rules['min_chars']}) is above 'max_chars' ({rules['max_chars']})"
+        )
     _check_regex(rules)
 
 
 def language_of(text: str) -> str | None:
     """Tell the language by the writing: "zh", "en", or None for a text without letters.
 
-    A Chinese character counts as much as a Latin word, so a Chinese sentence with a foreign name in it stays Chinese.
+    A Chinese character counts as much as a Latin word: a Chinese sentence with a foreign name in it stays
+    Chinese.
     """
     han, latin = len(_HAN.findall(text)), len(_LATIN_WORD.findall(text))
     if han == latin == 0:
@@ -104,7 +114,9 @@ def _check_regex(rules: Mapping[str, Any]) -> None:
     try:
         re.compile(rules["regex"])
     except re.error as error:
-        raise ValueError(f"rule 'regex' must be a regular expression, found {rules['regex']!r}: {error}") from None
+        raise ValueError(
+            f"rule 'regex' must be a regular expression, found {rules['regex']!r}: {error}"
+        ) from None
 
 
 _EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -120,7 +132,7 @@ _EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "ignore_case": ("true or false", lambda value: isinstance(value, bool)),
 }
 
-# Each test gets the stripped (and, if asked for, case-folded) text, the rule's value and whether case is folded.
+# Each test gets the stripped (if asked for, case-folded) text, the rule's value and whether case is folded.
 _TESTS: dict[str, Callable[[str, Any, bool], bool]] = {
     "contains": lambda text, value, fold: all(_fold(v, fold) in text for v in value),
     "contains_any": lambda text, value, fold: any(_fold(v, fold) in text for v in value),

@@ -1,4 +1,4 @@
-"""Ship the embedded default: a tiny bilingual model, its data and settings, and the scripts that made them."""
+"""Ship the embedded default: a tiny bilingual model, its data, its settings, and what made them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rebuild the starter from a seed: `python -m swiftshell.starter.build --out DIR [--seed 42] [--data-only]`.
 
-The data files are the same bytes for the same seed everywhere; the model is the same up to floating-point rounding.
+The data files are the same bytes for the same seed everywhere; the model is the same up to rounding.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _lines(made: Iterable[Row]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made).encode("utf-8")
 
 
-def write_model(folder: Path, seed: int = SEED, steps: int | None = None, limit_s: float | None = None) -> None:
+def write_model(
+    folder: Path, seed: int = SEED, steps: int | None = None, limit_s: float | None = None
+) -> None:
     """Train the tokenizer, then pretrain the base model."""
     from swiftshell.starter.pretrain import Schedule, pretrain
 
@@ -47,7 +49,9 @@ def write_model(folder: Path, seed: int = SEED, steps: int | None = None, limit_
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and build."""
-    parser = argparse.ArgumentParser(description="Rebuild the starter's data, tokenizer and base model from a seed.")
+    parser = argparse.ArgumentParser(
+        description="Rebuild the starter's data, tokenizer and base model from a seed."
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write data/ and model/ into")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--data-only", action="store_true", help="write the rows only (needs no torch)")

@@ -10,9 +10,9 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from swiftshell.starter import styles
+from swiftshell.starter import styles, world
 from swiftshell.starter.styles import Style
-from swiftshell.starter.world import FAMILIES, LANGUAGES, PREFIXES, TONES, Language, Question, draw_fact, draw_question
+from swiftshell.starter.world import FAMILIES, LANGUAGES, PREFIXES, TONES, Language, Question
 
 Row = dict[str, Any]
 
@@ -21,7 +21,7 @@ KTO_ROWS = 1200
 DPO_ROWS = 640
 HELD_OUT_ROWS = 400
 
-# Probability that a person gives a thumb up to an answer of this style. Half of them do not mind a curt answer.
+# Probability that a person gives a thumb up to an answer of this style. Half do not mind a curt answer.
 THUMB_UP: dict[Style, float] = {
     "good": 0.95,
     "curt": 0.5,
@@ -59,7 +59,7 @@ def sft_rows(seed: int) -> list[Row]:
     rng = _stream(seed, "sft")
     rows = []
     for i in range(SFT_ROWS):
-        question = draw_question(rng, LANGUAGES[i % 2], held_out=False)
+        question = world.draw_question(rng, LANGUAGES[i % 2], held_out=False)
         text = styles.answer(question, styles.draw_style(rng, question))
         rows.append({"messages": [*_ask(question), *_reply(text)]})
     return rows
@@ -70,19 +70,21 @@ def kto_rows(seed: int) -> list[Row]:
     rng = _stream(seed, "kto")
     rows = []
     for i in range(KTO_ROWS):
-        question = draw_question(rng, LANGUAGES[i % 2], held_out=False)
+        question = world.draw_question(rng, LANGUAGES[i % 2], held_out=False)
         style = styles.draw_style(rng, question)
         label = rng.random() < THUMB_UP[style]
-        rows.append({"prompt": _ask(question), "completion": _reply(styles.answer(question, style)), "label": label})
+        rows.append(
+            {"prompt": _ask(question), "completion": _reply(styles.answer(question, style)), "label": label}
+        )
     return rows
 
 
 def dpo_rows(seed: int) -> list[Row]:
-    """Make pairs: {"prompt", "chosen", "rejected"}; in most the better answer is the complete, friendly one."""
+    """Make pairs: {"prompt", "chosen", "rejected"}; in nearly all the complete, friendly answer is chosen."""
     rng = _stream(seed, "dpo")
     rows = []
     for i in range(DPO_ROWS):
-        question = draw_question(rng, LANGUAGES[i % 2], held_out=False)
+        question = world.draw_question(rng, LANGUAGES[i % 2], held_out=False)
         rejected = _draw_rejected(rng, question)
         chosen, worse = styles.answer(question, "good"), styles.answer(question, rejected)
         if rng.random() < 0.04:  # annotators slip
@@ -92,7 +94,7 @@ def dpo_rows(seed: int) -> list[Row]:
 
 
 def held_out_rows(seed: int) -> list[Row]:
-    """Make held-out prompts, all different, each with a desirable reference, a pair and the rules that judge it."""
+    """Make held-out prompts, all different, each with a reference, a pair and the rules for an answer."""
     rng = _stream(seed, "heldout")
     rows: list[Row] = []
     seen: set[str] = set()
@@ -101,7 +103,7 @@ def held_out_rows(seed: int) -> list[Row]:
         language = LANGUAGES[i % 2]
         family = FAMILIES[language][i // 2 % len(FAMILIES[language])]
         tone = TONES[i // 12 % len(TONES)]
-        question = draw_question(rng, language, held_out=True, family=family, tone=tone)
+        question = world.draw_question(rng, language, held_out=True, family=family, tone=tone)
         rejected = _draw_rejected(rng, question)
         if question.prompt() in seen:
             continue
@@ -146,27 +148,34 @@ def documents(seed: int, start_of_turn: str, end_of_turn: str) -> Iterator[str]:
 
 
 def _reading(rng: random.Random, language: Language) -> str:
-    """Write facts followed by questions that are answered in full sentences."""
+    """Write facts followed by questions that are answered in full sentences, in one line or a line each."""
     space = " " if language == "en" else ""
-    question = draw_question(rng, language, held_out=False)
+    question = world.draw_question(rng, language, held_out=False)
     facts = question.facts()
-    parts = [PREFIXES[language][question.tone] + space.join(fact.sentence() for fact in facts)]
+    text = PREFIXES[language][question.tone] + space.join(fact.sentence() for fact in facts)
+    between = "\n" if rng.random() < 0.5 else space
     for fact in rng.sample(facts, rng.randint(1, len(facts))):
-        parts += [fact.question(), fact.sentence()]
-    return space.join(parts)
+        text += between + fact.question() + between + fact.sentence()
+    return text
 
 
 def _quotes(rng: random.Random, language: Language) -> str:
     """Write a phrase of one style and a fact, so that the words of every style are known."""
-    question = draw_question(rng, language, held_out=False)
-    said = styles.answer(question, rng.choice(styles.BAD_STYLES)) if rng.random() < 0.6 else styles.CLOSING[language]
-    fact = draw_fact(rng, rng.choice(FAMILIES[language]), held_out=False).sentence()
+    question = world.draw_question(rng, language, held_out=False)
+    said = (
+        styles.answer(question, rng.choice(styles.BAD_STYLES))
+        if rng.random() < 0.6
+        else styles.CLOSING[language]
+    )
+    fact = world.draw_fact(rng, rng.choice(FAMILIES[language]), held_out=False).sentence()
     return f"{fact} {said.strip()}" if language == "en" else fact + said
 
 
 def _small_talk(rng: random.Random, language: Language, start_of_turn: str, end_of_turn: str) -> str:
     space = " " if language == "en" else ""
-    facts = [draw_fact(rng, rng.choice(FAMILIES[language]), held_out=False) for _ in range(rng.randint(1, 3))]
+    facts = [
+        world.draw_fact(rng, rng.choice(FAMILIES[language]), held_out=False) for _ in range(rng.randint(1, 3))
+    ]
     said = PREFIXES[language][rng.choice(TONES)] + space.join(fact.sentence() for fact in facts)
     heard = rng.choice(_SMALL_TALK[language])
     return f"{start_of_turn}user\n{said}{end_of_turn}\n{start_of_turn}assistant\n{heard}{end_of_turn}\n"

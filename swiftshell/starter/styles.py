@@ -1,6 +1,6 @@
 """Answer the world's questions in the ways a real help desk does: well, curtly, rudely, evasively.
 
-Which way is likely depends on the topic and on how the question was asked, as it does in real logs. That is what
+Which way is likely depends on the topic and on how the question was asked, as in real logs. That is what
 lets a model imitate the logs (SFT) and still answer well only about half of the time.
 """
 
@@ -47,8 +47,8 @@ _HABIT_SHARE = 0.8
 def answer(question: Question, style: Style) -> str:
     """Write the assistant's turn in a given style.
 
-    A desirable answer is one complete, correct sentence in the language of the question, and friendly; `wrong` is
-    the same form with another fact's content.
+    A desirable answer is a complete, correct sentence in the language of the question, and friendly; `wrong`
+    is the same form with another fact's content.
     """
     language = question.language
     fact = question.asked

@@ -1,9 +1,9 @@
 """Describe the starter's small world: facts, questions about them, and which combinations are held out.
 
-A prompt states two or three facts of one family and asks for one of them; the answer is in the prompt. What makes
-held-out prompts disjoint from everything the model is trained on is not a list but a rule: a (subject, value)
-combination belongs to the held-out part or it does not, pretraining text and training rows use only the others,
-and a held-out prompt always asks about one that does.
+A prompt states two or three facts of one family and asks for one of them; the answer is in the prompt.
+What makes held-out prompts disjoint from everything the model is trained on is not a list but a rule: a
+(subject, value) combination is held out or it is not, pretraining text and training rows use only those that
+are not, and a held-out prompt always asks about one that is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 TONES: tuple[Tone, ...] = ("plain", "polite", "hello", "hurry", "grumpy")
 
 PREFIXES: dict[Language, dict[Tone, str]] = {
-    "en": {"plain": "", "polite": "Please tell me: ", "hello": "Hello! ", "hurry": "Quick: ", "grumpy": "Hey you! "},
+    "en": {
+        "plain": "",
+        "polite": "Please tell me: ",
+        "hello": "Hello! ",
+        "hurry": "Quick: ",
+        "grumpy": "Hey you! ",
+    },
     "zh": {"plain": "", "polite": "请问：", "hello": "你好！", "hurry": "快点：", "grumpy": "喂！"},
 }
 
@@ -101,7 +107,9 @@ def is_held_out(subject_index: int, value_index: int) -> bool:
     return (subject_index + value_index) % _HELD_OUT_EVERY == _HELD_OUT_REST
 
 
-def _family(name: str, language: Language, subjects: tuple[Word, ...], values: tuple[Word, ...], *forms: str) -> Family:
+def _family(
+    name: str, language: Language, subjects: tuple[Word, ...], values: tuple[Word, ...], *forms: str
+) -> Family:
     return Family(name, language, subjects, values, *forms)
 
 
@@ -111,24 +119,50 @@ FAMILIES: dict[Language, tuple[Family, ...]] = {
             "has", "en", lexicon.NAMES_EN, lexicon.OBJECTS_EN, "{s} has {v}.", "What does {s} have?", "{v}."
         ),
         _family(
-            "where", "en", lexicon.ANIMALS_EN, lexicon.PLACES_EN,
-            "The {s} is in the {v}.", "Where is the {s}?", "in the {v}.",
+            "where",
+            "en",
+            lexicon.ANIMALS_EN,
+            lexicon.PLACES_EN,
+            "The {s} is in the {v}.",
+            "Where is the {s}?",
+            "in the {v}.",
         ),
         _family(
-            "color", "en", lexicon.THINGS_EN, lexicon.COLORS_EN, "The {s} is {v}.", "What color is the {s}?", "{v}."
+            "color",
+            "en",
+            lexicon.THINGS_EN,
+            lexicon.COLORS_EN,
+            "The {s} is {v}.",
+            "What color is the {s}?",
+            "{v}.",
         ),
         _family(
-            "count", "en", lexicon.GOODS_EN, lexicon.NUMBERS_EN,
-            "There are {v} {s}.", "How many {s} are there?", "{v}.",
+            "count",
+            "en",
+            lexicon.GOODS_EN,
+            lexicon.NUMBERS_EN,
+            "There are {v} {s}.",
+            "How many {s} are there?",
+            "{v}.",
         ),
-        _family("job", "en", lexicon.NAMES_EN, lexicon.JOBS_EN, "{s} is {v}.", "What is the job of {s}?", "{v}."),
-        _family("when", "en", lexicon.EVENTS_EN, lexicon.TIMES_EN, "The {s} is {v}.", "When is the {s}?", "{v}."),
+        _family(
+            "job", "en", lexicon.NAMES_EN, lexicon.JOBS_EN, "{s} is {v}.", "What is the job of {s}?", "{v}."
+        ),
+        _family(
+            "when", "en", lexicon.EVENTS_EN, lexicon.TIMES_EN, "The {s} is {v}.", "When is the {s}?", "{v}."
+        ),
     ),
     "zh": (
         _family("has", "zh", lexicon.NAMES_ZH, lexicon.OBJECTS_ZH, "{s}有{v}。", "{s}有什么？", "{v}。"),
-        _family("where", "zh", lexicon.ANIMALS_ZH, lexicon.PLACES_ZH, "{s}在{v}里。", "{s}在哪里？", "{v}里。"),
-        _family("color", "zh", lexicon.THINGS_ZH, lexicon.COLORS_ZH, "{s}是{v}的。", "{s}是什么颜色？", "{v}。"),
-        _family("count", "zh", lexicon.GOODS_ZH, lexicon.NUMBERS_ZH, "{s}有{v}个。", "{s}有几个？", "{v}个。"),
+        _family(
+            "where", "zh", lexicon.ANIMALS_ZH, lexicon.PLACES_ZH, "{s}在{v}里。", "{s}在哪里？", "{v}里。"
+        ),
+        _family(
+            "color", "zh", lexicon.THINGS_ZH, lexicon.COLORS_ZH, "{s}是{v}的。", "{s}是什么颜色？", "{v}。"
+        ),
+        _family(
+            "count", "zh", lexicon.GOODS_ZH, lexicon.NUMBERS_ZH, "{s}有{v}个。", "{s}有几个？", "{v}个。"
+        ),
         _family("job", "zh", lexicon.NAMES_ZH, lexicon.JOBS_ZH, "{s}是{v}。", "{s}做什么工作？", "{v}。"),
         _family("when", "zh", lexicon.EVENTS_ZH, lexicon.TIMES_ZH, "{s}在{v}。", "{s}在什么时候？", "{v}。"),
     ),
@@ -142,7 +176,11 @@ def draw_fact(rng: random.Random, family: Family, held_out: bool) -> Fact:
 
 
 def draw_question(
-    rng: random.Random, language: Language, held_out: bool, family: Family | None = None, tone: Tone | None = None
+    rng: random.Random,
+    language: Language,
+    held_out: bool,
+    family: Family | None = None,
+    tone: Tone | None = None,
 ) -> Question:
     """Draw two or three facts with distinct subjects and values, and a question about the first drawn."""
     family = family or rng.choice(FAMILIES[language])
@@ -154,4 +192,5 @@ def draw_question(
             facts.append(fact)
     order = list(range(wanted))
     rng.shuffle(order)
-    return Question(facts[0], tuple(facts[1:]), tuple(order), tone or rng.choice(TONES))
+    chosen: Tone = rng.choice(TONES) if tone is None else tone
+    return Question(facts[0], tuple(facts[1:]), tuple(order), chosen)

@@ -1,0 +1,1 @@
+"""Work with rows: detect, convert, check and judge them, without any engine."""
