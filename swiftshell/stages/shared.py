@@ -37,7 +37,7 @@ class Training(Params):
     lr_scheduler_type: Literal[
         "linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"
     ] = "linear"
-    warmup_ratio: Fraction = 0.1
+    warmup_steps: Annotated[float, Field(ge=0)] = 0.1  # below 1: a fraction of all optimizer steps (transformers)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     num_train_epochs: Annotated[float, Field(gt=0)] = 1.0
