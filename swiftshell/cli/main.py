@@ -1,0 +1,153 @@
+"""Find the verb, parse its arguments, run it, print its result, return the exit code.
+
+`--help` must stay within 0.1 s of CPU, so this module imports argparse and the message catalogue, and nothing else until
+a verb was chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from swiftshell import __version__
+from swiftshell.i18n import LANGUAGES, set_language, t
+
+if TYPE_CHECKING:
+    from swiftshell.result import Result
+
+VERBS = {
+    verb: f"swiftshell.cli.{verb}"
+    for verb in ("run", "resume", "stop", "jobs", "logs", "attach", "runs", "chat", "infer", "serve", "data", "recipes",
+                 "doctor", "explain")
+}
+
+
+def entry() -> None:
+    """Run as the `swiftshell` command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    _make_output_safe()
+    argv = _language(argv)
+    if not argv:
+        return _menu([])
+    if argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"swiftshell {__version__}")
+        return 0
+    if argv[0] == "menu" or argv[0] in ("--workspace", "-w"):
+        return _menu(argv[1:] if argv[0] == "menu" else argv)
+    if argv[0] not in VERBS:
+        return _unknown(argv[0])
+    return _verb(argv[0], argv[1:])
+
+
+def overview() -> str:
+    """Return the help of the command as a whole."""
+    width = max(map(len, VERBS)) + 2
+    lines = [t("cli.usage"), "", t("cli.tagline"), ""]
+    lines += [f"  {verb:<{width}}{t('cli.' + verb)}" for verb in VERBS]
+    lines += ["", t("cli.options"), "", t("cli.examples")]
+    return "\n".join(lines)
+
+
+def parser_for(verb: str) -> argparse.ArgumentParser:
+    """Return a verb's parser with the options every verb takes."""
+    parser = _Parser(prog=f"swiftshell {verb}", description=t("cli." + verb), allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False)
+    import_module(VERBS[verb]).add_arguments(parser)
+    common = parser.add_argument_group(t("cli.common"))
+    common.add_argument("-w", "--workspace", metavar="DIR", help=t("cli.opt_workspace"))
+    common.add_argument("--json", action="store_true", help=t("cli.opt_json"))
+    common.add_argument("--plain", action="store_true", help=t("cli.opt_plain"))
+    common.add_argument("--no-input", action="store_true", help=t("cli.opt_no_input"))
+    common.add_argument("--lang", choices=(*LANGUAGES, "auto"), help=t("cli.opt_lang"))
+    common.add_argument("-h", "--help", action="help", help=t("cli.opt_help"))
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Say usage errors like every other error: what was found and one thing to do, exit 2."""
+
+    def error(self, message: str) -> Any:
+        print(f"{t('core.error')}[cli.usage_error]: {message}\n{t('core.hint')}: {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _verb(verb: str, argv: list[str]) -> int:
+    args = parser_for(verb).parse_args(argv)
+    if args.plain:
+        os.environ["SWIFTSHELL_PLAIN"] = "1"
+    from swiftshell.errors import EXIT_INTERRUPTED, SwiftshellError
+    from swiftshell.result import Result
+
+    try:
+        result: Result[Any] = import_module(VERBS[verb]).run(args)
+    except SwiftshellError as error:
+        result = Result(None, problems=list(error.problems), exit_code=error.exit_code)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return _finish(verb, result, as_json=args.json)
+
+
+def _finish(verb: str, result: Result[Any], *, as_json: bool) -> int:
+    """Print what the verb left to print: one JSON object, or the problems on stderr."""
+    if as_json:
+        import json
+
+        print(json.dumps(result.as_json(verb), ensure_ascii=False, indent=1, default=str))
+    elif result.problems or result.notes:
+        from swiftshell.render.problems import print_problems
+
+        print_problems([*result.notes, *result.problems])
+    return result.exit_code
+
+
+def _unknown(verb: str) -> int:
+    from difflib import get_close_matches
+
+    near = get_close_matches(verb, VERBS, n=1)
+    hint = t("cli.unknown_verb.hint_near", nearest=near[0]) if near else t("cli.unknown_verb.hint")
+    print(f"{t('core.error')}[cli.unknown_verb]: {t('cli.unknown_verb', verb=verb)}\n{t('core.hint')}: {hint}",
+          file=sys.stderr)
+    return 2
+
+
+def _menu(argv: list[str]) -> int:
+    from swiftshell.menu.app import main as menu
+
+    return menu(argv)
+
+
+def _language(argv: list[str]) -> list[str]:
+    """Apply `--lang` wherever it stands, so that help and errors speak it too; drop it before the verb."""
+    for i, arg in enumerate(argv):
+        value = arg.partition("=")[2] if arg.startswith("--lang=") else argv[i + 1] if arg == "--lang" and i + 1 < len(
+            argv) else None
+        if value in (*LANGUAGES, "auto"):
+            set_language(value)
+            before_verb = not any(a in VERBS for a in argv[:i])
+            return argv[:i] + argv[i + (1 if "=" in arg else 2):] if before_verb else argv
+    return argv
+
+
+def _make_output_safe() -> None:
+    """Never die on a character the terminal's encoding lacks: print a replacement instead."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+if __name__ == "__main__":
+    entry()

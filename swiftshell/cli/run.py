@@ -1,0 +1,79 @@
+"""`swiftshell run`: one stage with inputs from the board, or a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from swiftshell.cli.output import can_prompt, confirm, follow_until_over, render_plan
+from swiftshell.errors import EXIT_INTERRUPTED, fail
+from swiftshell.i18n import t
+from swiftshell.result import Result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("target", metavar="STAGE|RECIPE", help=t("cli.run_target"))
+    start = parser.add_argument_group(t("cli.group_start"))
+    start.add_argument("-y", "--yes", action="store_true", help=t("cli.run_yes"))
+    start.add_argument("-n", "--dry-run", action="store_true", help=t("cli.run_dry_run"))
+    start.add_argument("--detach", "--no-wait", action="store_true", dest="detach", help=t("cli.run_detach"))
+    start.add_argument("--fresh", action="store_true", help=t("cli.run_fresh"))
+    start.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets", help=t("cli.run_set"))
+    choose = parser.add_argument_group(t("cli.group_inputs"))
+    choose.add_argument("--model", metavar="M", help=t("cli.run_model"))
+    choose.add_argument("--policy", metavar="M", help=t("cli.run_policy"))
+    choose.add_argument("--reference", metavar="M", help=t("cli.run_reference"))
+    choose.add_argument("--continue", action="store_true", dest="continue_", help=t("cli.run_continue"))
+    choose.add_argument("--lineage", metavar="NAME", help=t("cli.run_lineage"))
+    choose.add_argument("--dataset", metavar="D", help=t("cli.run_dataset"))
+    choose.add_argument("--data", "--in", metavar="FILE", help=t("cli.run_data"))
+    choose.add_argument("--eval-data", metavar="FILE", help=t("cli.run_eval_data"))
+    choose.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", dest="columns",
+                        help=t("cli.run_column"))
+    choose.add_argument("--out", metavar="DIR", help=t("cli.run_out"))
+    choose.add_argument("--seed", type=int, help=t("cli.run_seed"))
+
+
+def run(args: argparse.Namespace) -> Result[Any]:
+    """Plan, show, ask unless told not to, start, follow."""
+    from swiftshell.api.plans import plan_target
+    from swiftshell.api.runs import submit
+    from swiftshell.run.workspace import open_workspace
+
+    workspace = open_workspace(args.workspace)
+    plan = plan_target(workspace, args.target, _options(args), sets=args.sets, fresh=args.fresh)
+    if args.dry_run:
+        if not args.json:
+            render_plan(plan)
+        return Result(plan.as_json(), notes=[] if not args.json else plan.notes)
+    if not args.yes:
+        if not can_prompt(args):
+            raise fail("cli.needs_yes", target=args.target)
+        render_plan(plan)
+        if not confirm(t("cli.start_now")):
+            return Result({"started": False}, exit_code=EXIT_INTERRUPTED)
+    elif not args.json:
+        render_plan(plan, brief=True)
+    handle = submit(plan)
+    return follow_until_over(handle, args, detach=args.detach)
+
+
+def _options(args: argparse.Namespace) -> Any:
+    from swiftshell.plan.quick import Options
+
+    return Options(model=args.model, policy=args.policy, reference=args.reference, dataset=args.dataset, data=args.data,
+                   eval_data=args.eval_data, lineage=args.lineage, continue_=args.continue_, output_dir=args.out,
+                   seed=42 if args.seed is None else args.seed, columns=dict(pair(c, "--column") for c in args.columns))
+
+
+def pair(text: str, flag: str) -> tuple[str, str]:
+    """Split `KEY=VALUE`.
+
+    Raises:
+        SwiftshellError: there is no `=`, or nothing before it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise fail("cli.not_a_pair", flag=flag, text=text)
+    return key.strip(), value.strip()
