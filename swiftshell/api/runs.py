@@ -1,0 +1,120 @@
+"""Runs: start, look, stop, resume. Fronts follow files and send requests; nothing here keeps a job alive."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from swiftshell.errors import Problem, fail
+from swiftshell.jobs import control, launch, reconcile
+from swiftshell.plan.model import Plan
+from swiftshell.run.files import read_json_or_none
+from swiftshell.run.paths import AttemptPaths, RunPaths, StepPaths
+from swiftshell.run.workspace import Workspace, list_runs
+
+
+def submit(plan: Plan) -> RunPaths:
+    """Write the run directory and start its detached runner.
+
+    Raises:
+        SwiftshellError: the directory cannot be written, or the runner did not come up.
+    """
+    run = launch.create(plan.workspace / "runs", plan.run, plan.recipe_text, plan.as_json(), plan.requests())
+    launch.start(run.root)
+    return run
+
+
+def find_run(workspace: Workspace, text: str | None) -> RunPaths:
+    """Return a run by its id, by enough of it to be the only one, or the newest.
+
+    Raises:
+        SwiftshellError: none or several fit; the nearest are named.
+    """
+    runs = list_runs(workspace)
+    if not runs:
+        raise fail("cli.no_runs", workspace=str(workspace.root))
+    if not text:
+        return runs[0]
+    ids = [r.id for r in runs]
+    fits = [r for r in runs if r.id == text] or [r for r in runs if text in r.id]
+    if len(fits) > 1:
+        raise fail("cli.run_ambiguous", run=text, matches=", ".join(r.id for r in fits[:5]))
+    if not fits:
+        near = get_close_matches(text, ids, n=2, cutoff=0.3)
+        raise fail("cli.run_unknown", run=text, workspace=str(workspace.root), nearest=", ".join(near or ids[:1]))
+    return fits[0]
+
+
+def run_facts(run: RunPaths) -> dict[str, Any]:
+    """Return everything a front shows about a run: state and result per step, problems, metrics, summaries."""
+    status = reconcile.status(run)
+    plan = read_json_or_none(run.plan) or {}
+    planned = {s.get("id"): s for s in plan.get("steps", [])}
+    steps = [_step_facts(paths, state, planned.get(paths.id, {})) for paths, state in zip(run.steps(), status.steps,
+                                                                                          strict=False)]
+    return {"run": run.id, "name": plan.get("name", ""), "path": str(run.root), "status": status.status,
+            "result": status.result, "command": plan.get("command", ""), "steps": steps}
+
+
+def _step_facts(paths: StepPaths, state: Any, planned: dict[str, Any]) -> dict[str, Any]:
+    result = read_json_or_none(paths.result) or {}
+    return {
+        "id": paths.id, "stage": planned.get("stage", state.stage), "status": state.status, "result": state.result,
+        "attempt": state.attempt, "started": state.started, "ended": state.ended, "duration_s": state.duration_s,
+        "exit_code": result.get("exit_code"), "problems": result.get("problems", []),
+        "metrics": result.get("metrics", {}), "summary": result.get("summary", {}),
+        "outputs": {slot: str((paths.root / where).absolute()) for slot, where in result.get("outputs", {}).items()},
+        "restored_from": result.get("restored_from"), "lineage": planned.get("lineage", ""),
+    }
+
+
+def runs_facts(workspace: Workspace, limit: int = 0) -> list[dict[str, Any]]:
+    """Return every run, newest first, with its state."""
+    runs = list_runs(workspace)
+    return [run_facts(run) for run in (runs[:limit] if limit else runs)]
+
+
+def live_runs(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return the runs that are not over: waiting, running, or left by a runner that died."""
+    return [f for f in runs_facts(workspace) if f["status"] != "over"]
+
+
+def request_stop(run: RunPaths, how: str = "checkpoint") -> None:
+    """Ask a run to stop: `checkpoint` saves first, `kill` does not."""
+    control.stop(run, how)
+
+
+def resume(run: RunPaths) -> Any:
+    """Continue a run that was stopped, failed or died, from the newest checkpoint that validates."""
+    return control.resume(run)
+
+
+def log_of(run: RunPaths, step_id: str | None = None) -> AttemptPaths | None:
+    """Return the attempt whose log a person means: the named step's, else the one that ran last."""
+    candidates = [s for s in run.steps() if s.attempts() and (step_id is None or s.id == step_id)]
+    if step_id is not None and not any(s.id == step_id for s in run.steps()):
+        near = get_close_matches(step_id, [s.id for s in run.steps()], n=1, cutoff=0.3)
+        raise fail("cli.run_unknown", run=step_id, workspace=run.id, nearest=near[0] if near else "-")
+    return candidates[-1].attempts()[-1] if candidates else None
+
+
+def notes_of(run: RunPaths) -> list[Problem]:
+    """Return what the steps of a run noted and warned about, in order."""
+    from swiftshell.run.events import read_events
+
+    found = []
+    for step in run.steps():
+        events, _ = read_events(step.events)
+        found += [Problem(e["code"], e.get("values", {}), severity="warning" if e["kind"] == "warning" else "note")
+                  for e in events if e.get("kind") in ("note", "warning") and "code" in e]
+    return found
+
+
+def outputs_of(run: RunPaths, slot: str) -> Path | None:
+    """Return the folder of the last output with this slot name, if it is there."""
+    for step in reversed(run.steps()):
+        result = read_json_or_none(step.result) or {}
+        if slot in result.get("outputs", {}):
+            return (step.root / result["outputs"][slot]).absolute()
+    return None

@@ -1,0 +1,32 @@
+"""`swiftshell resume`: continue a run that was stopped, failed or died."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from swiftshell.cli.output import follow_until_over
+from swiftshell.i18n import t
+from swiftshell.result import Result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help=t("cli.run_id"))
+    parser.add_argument("-y", "--yes", action="store_true", help=t("cli.run_yes"))
+    parser.add_argument("--detach", "--no-wait", action="store_true", dest="detach", help=t("cli.run_detach"))
+
+
+def run(args: argparse.Namespace) -> Result[Any]:
+    """Resume and follow."""
+    from swiftshell.api.runs import find_run, resume
+    from swiftshell.run.workspace import open_workspace
+
+    found = find_run(open_workspace(args.workspace), args.run)
+    report = resume(found)
+    if not args.json:
+        for note in getattr(report, "notes", []):
+            from swiftshell.i18n import what
+
+            print(what(note))
+    return follow_until_over(found, args, detach=args.detach)

@@ -1,0 +1,88 @@
+"""Estimate disk and time before the start: from what ran here before, else from sizes; unknown stays unknown."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from swiftshell.plan.model import PlanStep
+from swiftshell.run.files import read_json_or_none
+from swiftshell.run.paths import RunPaths
+from swiftshell.stages.base import Needs
+
+_TRAINING = ("sft", "kto", "dpo")
+_HISTORY = 200  # runs looked at; more would cost time and say nothing new
+
+
+class Sizes:
+    """Sizes of the models that flow through a plan, and how long the stages took here before."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._runs = workspace / "runs"
+        self._model_gib: dict[str, float | None] = {}
+        self._history: dict[tuple[str, str], list[float]] | None = None
+        self.characters: dict[str, int] = {}
+
+    def estimate(self, step: PlanStep) -> None:
+        """Fill a step's needs and time estimate."""
+        if step.restored_from is not None:
+            step.estimate_s, step.estimate_from = 0.0, "restored"
+            self._model_gib[step.id] = self._input_gib(step)
+            return
+        step.needs = Needs(disk_gib=self._disk_gib(step), network=step.network)
+        past = self._past(step.stage, step.lineage)
+        if past:
+            step.estimate_s, step.estimate_from = round(statistics.median(past), 1), "history"
+
+    def _disk_gib(self, step: PlanStep) -> float | None:
+        model = self._input_gib(step)
+        if step.stage == "download":
+            self._model_gib[step.id] = model
+            return model
+        if step.stage in _TRAINING:
+            full = step.params.get("tuning") == "full"
+            self._model_gib[step.id] = model
+            if model is None:
+                return None
+            # a full checkpoint holds weights and two AdamW moments; an adapter is at most a tenth of its model
+            return model * (1 + 3 * step.params.get("save_total_limit", 2)) if full else model * 0.1 * 4
+        factor = {"merge": 1.0, "quantize": 0.6 if step.params.get("quantization") == "int8" else 0.4}.get(step.stage)
+        self._model_gib[step.id] = None if model is None else model * (factor or 0.0)
+        return None if model is None and factor else (model or 0.0) * factor if factor else 0.01
+
+    def _input_gib(self, step: PlanStep) -> float | None:
+        """Return the size of the largest model a step reads, or None if it is not on this disk yet."""
+        found: list[float] = []
+        for slot in ("policy", "model", "adapter", "models"):
+            for item in step.inputs.get(slot, []):
+                if item.producer is not None:
+                    known = self._model_gib.get(item.producer)
+                elif item.options.get("starter"):
+                    known = 0.01
+                else:
+                    known = _stack_gib(item.path or Path(str(item.options.get("path", ""))))
+                if known is not None:
+                    found.append(known)
+        return max(found, default=None)
+
+    def _past(self, stage: str, lineage: str) -> list[float]:
+        if self._history is None:
+            self._history = {}
+            runs = sorted(self._runs.iterdir(), reverse=True)[:_HISTORY] if self._runs.is_dir() else []
+            for run in runs:
+                for paths in RunPaths(run).steps():
+                    result, request = read_json_or_none(paths.result), read_json_or_none(paths.request)
+                    if isinstance(result, dict) and isinstance(request, dict) and result.get("result") == "succeeded" \
+                            and not result.get("restored_from") and result.get("duration_s"):
+                        key = (str(request.get("stage")), str(request.get("lineage")))
+                        self._history.setdefault(key, []).append(float(result["duration_s"]))
+        return self._history.get((stage, lineage), [])
+
+
+def _stack_gib(path: Path) -> float | None:
+    """Return the size of a model folder, with the base an adapter sits on."""
+    if not path.is_dir():
+        return None
+    record = read_json_or_none(path / "ARTIFACT.json") or {}
+    folders = {path, *((path / e["path"]) for e in record.get("stack") or [] if e.get("path"))}
+    return sum(f.stat().st_size for folder in folders if folder.is_dir() for f in folder.glob("*.safetensors")) / 2**30
