@@ -1,0 +1,80 @@
+"""Explain a stage, a setting or a run, from the same declarations that check recipes and build forms."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from swiftshell.errors import SwiftshellError, fail
+from swiftshell.i18n import t
+from swiftshell.stages import registry
+
+
+def explain(topic: str | None, workspace: str | None = None) -> dict[str, Any]:
+    """Return what there is to say about a topic; without one, about the pipeline.
+
+    Raises:
+        SwiftshellError: nothing has this name; the nearest topics are named.
+    """
+    if not topic:
+        return {"kind": "pipeline", "stages": [{"name": s, "summary": t(f"stage.{s}")} for s in registry.PIPELINE]}
+    if topic in registry.names():
+        return stage_facts(topic)
+    stage, _, name = topic.partition(".")
+    if stage in registry.names():
+        settings = {p["name"]: p for p in stage_facts(stage)["params"]}
+        if name in settings:
+            return {"kind": "setting", "stage": stage, **settings[name]}
+        near = get_close_matches(name, settings, n=1, cutoff=0.3)
+        raise fail("cli.explain_unknown", topic=topic, stages=" ".join(registry.PIPELINE),
+                   nearest=f"{stage}.{near[0]}" if near else "-")
+    return _run(topic, workspace)
+
+
+def stage_facts(name: str) -> dict[str, Any]:
+    """Return a stage's inputs, outputs and settings with defaults, types and reasons."""
+    from swiftshell.recipe.describe import describe_param
+
+    stage = registry.get(name)
+    schema = stage.params.model_json_schema()
+    params = []
+    for key, entry in schema.get("properties", {}).items():
+        params.append({"name": key, "default": entry.get("default"), "type": type_words(entry, schema),
+                       "text": describe_param(name, key)})
+    slots = [{"name": s.name, "kinds": list(s.kinds), "required": s.required} for s in stage.inputs]
+    outputs = [{"name": s.name, "kinds": list(s.kinds)} for s in stage.outputs]
+    return {"kind": "stage", "name": name, "summary": t(f"stage.{name}"), "inputs": slots, "outputs": outputs,
+            "params": params, "more": t(f"stage.{name}.more")}
+
+
+def type_words(entry: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Return a parameter's type in words short enough for a table: `number > 0`, `nf4 | int8`, `true/false` …"""
+    if "enum" in entry:
+        return " | ".join(map(str, entry["enum"]))
+    if "const" in entry:
+        return str(entry["const"])
+    if "anyOf" in entry:
+        return " | ".join(type_words(e, schema) for e in entry["anyOf"])
+    if "$ref" in entry:
+        target = schema.get("$defs", {}).get(entry["$ref"].rsplit("/", 1)[-1], {})
+        return "{" + ", ".join(target.get("properties", {})) + "}"
+    words = {"integer": "integer", "number": "number", "boolean": "true | false", "string": "text", "null": "none",
+             "array": "list", "object": "mapping"}.get(entry.get("type", ""), "")
+    bounds = [f"{sign} {entry[key]}" for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"),
+                                                       ("exclusiveMaximum", "<")) if key in entry]
+    return " ".join([words, *bounds])
+
+
+def _run(topic: str, workspace: str | None) -> dict[str, Any]:
+    from swiftshell.api.runs import find_run, notes_of, run_facts
+    from swiftshell.run.files import read_json_or_none
+    from swiftshell.run.workspace import open_workspace
+
+    try:
+        run = find_run(open_workspace(workspace), topic)
+    except SwiftshellError:
+        near = get_close_matches(topic, registry.names(), n=1, cutoff=0.3)
+        raise fail("cli.explain_unknown", topic=topic, stages=" ".join(registry.PIPELINE),
+                   nearest=near[0] if near else "-") from None
+    plan = read_json_or_none(run.plan) or {}
+    return {"kind": "run", **run_facts(run), "plan": plan, "notes": [n.as_json() for n in notes_of(run)]}

@@ -1,0 +1,100 @@
+"""`swiftshell infer`: answer one prompt with streaming, or a file of prompts in batches."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from swiftshell.errors import EXIT_OK, SwiftshellError, fail
+from swiftshell.i18n import t
+from swiftshell.result import Result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--prompt", metavar="TEXT", help=t("cli.infer_prompt"))
+    parser.add_argument("--system", metavar="TEXT", help=t("cli.system"))
+    parser.add_argument("--in", dest="rows", metavar="FILE", help=t("cli.infer_in"))
+    parser.add_argument("--out", metavar="FILE", help=t("cli.infer_out"))
+    parser.add_argument("--model", metavar="M", help=t("cli.run_model"))
+    parser.add_argument("--lineage", metavar="NAME", help=t("cli.run_lineage"))
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help=t("cli.max_new_tokens"))
+    parser.add_argument("--temperature", type=float, metavar="T", help=t("cli.temperature"))
+    parser.add_argument("--top-p", type=float, metavar="P", help=t("cli.top_p"))
+    parser.add_argument("-y", "--yes", action="store_true", help=t("cli.run_yes"))
+
+
+def run(args: argparse.Namespace) -> Result[Any]:
+    """Answer."""
+    from swiftshell.run.workspace import open_workspace
+
+    workspace = open_workspace(args.workspace)
+    if args.prompt is not None:
+        return _one(args, workspace)
+    if not args.rows or not args.out:
+        raise fail("cli.prompt_missing")
+    return _file(args, workspace)
+
+
+def generation(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the generation settings a person gave, under transformers' names."""
+    names = ("max_new_tokens", "temperature", "top_p")
+    return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+
+
+def _one(args: argparse.Namespace, workspace: Any) -> Result[Any]:
+    """Stream the answer to one prompt."""
+    from swiftshell.api.chat import open_chat
+
+    messages = [{"role": "system", "content": args.system}] if args.system else []
+    messages.append({"role": "user", "content": args.prompt})
+    with open_chat(workspace, args.model, args.lineage) as chat:
+        pieces = []
+        for piece in chat.ask(messages, **generation(args)):
+            pieces.append(piece)
+            if not args.json:
+                print(piece, end="", flush=True)
+        if not args.json:
+            print()
+        return Result({"model": chat.name, "prompt": args.prompt, "answer": "".join(pieces), **chat.last})
+
+
+def _file(args: argparse.Namespace, workspace: Any) -> Result[Any]:
+    """Run the infer stage on a file and put its answers where they were asked for."""
+    from swiftshell.api.plans import plan_stage
+    from swiftshell.api.runs import outputs_of, submit
+    from swiftshell.cli.output import follow_until_over
+    from swiftshell.plan.quick import Options
+
+    target = Path(args.out).expanduser()
+    if target.exists():
+        raise fail("cli.out_exists", path=str(target))
+    if not target.absolute().parent.is_dir():
+        raise fail("plan.path_missing", path=str(target.absolute().parent), name="--out")
+    options = Options(model=args.model, lineage=args.lineage, data=args.rows, params=generation(args))
+    handle = submit(plan_stage(workspace, "infer", options))
+    result = follow_until_over(handle, args)
+    answers = outputs_of(handle, "answers")
+    if result.exit_code != EXIT_OK or answers is None:
+        return result
+    rows = copy_answers(answers / "answers.jsonl", target)
+    if not args.json:
+        print(t("cli.infer_written", rows=rows, path=target))
+    return Result({"run": handle.id, "answers": str(target), "rows": rows}, problems=result.problems)
+
+
+def copy_answers(source: Path, target: Path) -> int:
+    """Copy answers so that the target is whole or absent; return how many there are."""
+    import os
+    import shutil
+
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SwiftshellError(fail("cli.not_written", path=str(target), why=error.strerror or str(error)).problems) from error
+    with target.open("rb") as file:
+        return sum(1 for _ in file)
