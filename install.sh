@@ -72,6 +72,10 @@ TEXT
     fi
 }
 
+# pip and pytest are interrupted with this script, and end in their own way first.
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 # ---------------------------------------------------------------------------------------------------- this machine
 
 # Print cpu or cuda.
@@ -210,13 +214,16 @@ pip_in() {
     return "$status"
 }
 
-# pip_failed WHAT: the last lines of the log, its path, and an end. pip itself ended, so the environment is as it was
-# before or merely lacks packages: it need not be made anew.
+# pip_failed WHAT [HINT]: the last lines of the log, its path, and an end. A pip that did not get as far as installing
+# left the environment as it was, so the next try may go on with it; otherwise the mark stays and it is made anew.
 pip_failed() {
-    [[ -z ${VENV_IN_WORK:-} ]] || [[ ! -f $VENV_IN_WORK/pyvenv.cfg ]] || rm -f -- "$VENV_IN_WORK/swiftshell-unfinished"
+    if [[ -f $VENV_IN_WORK/pyvenv.cfg ]] &&
+        (($(grep -c '^Installing collected packages' "$LOG") == $(grep -c '^Successfully installed' "$LOG"))); then
+        rm -f -- "$VENV_IN_WORK/swiftshell-unfinished"
+    fi
     note "$(msg '日志的最后几行：' 'The last lines of the log:')"
     grep -v '^[[:space:]]*$' "$LOG" | tail -n 8 | cut -c 1-400 | sed 's/^/  /' >&2
-    fail "$(msg "$1 失败；完整日志在 $LOG" "$1 failed; the whole log is in $LOG")"
+    fail "$(msg "$1 失败；完整日志在 $LOG" "$1 failed; the whole log is in $LOG")${2:+; $2}"
 }
 
 # install_torch VENV CONSTRAINTS ACCELERATOR
@@ -233,7 +240,8 @@ install_torch() {
         "pip's index has no CPU build of torch $version; trying $TORCH_INDEX")"
     if pip_in "$1" install --no-deps --index-url "$TORCH_INDEX" "torch==$version+cpu"; then return; fi
     if [[ $(uname -m) != x86_64 ]] && pip_in "$1" install --no-deps "torch==$version"; then return; fi
-    pip_failed "pip install torch==$version+cpu"
+    pip_failed "pip install torch==$version+cpu" "$(msg '也可以用 SWIFTSHELL_TORCH_INDEX 指定有这个包的索引' \
+        'SWIFTSHELL_TORCH_INDEX may name another index that has it')"
 }
 
 # refuse_cuda_packages VENV: a machine without an NVIDIA GPU gets none of their gigabytes.

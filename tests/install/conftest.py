@@ -28,6 +28,11 @@ case "$1 $2" in
         echo 'home = stub' >"$3/pyvenv.cfg" ;;
     '-m pip')
         if [[ $3 == list ]]; then cat "${STUB_LIST:-/dev/null}"; exit 0; fi
+        if [[ -n ${STUB_PIP_HANGS:-} && "$*" =~ $STUB_PIP_HANGS ]]; then
+            echo "Installing collected packages: one, two"
+            touch "$STUB_NOTES.hangs"
+            exec sleep 30
+        fi
         if [[ -n ${STUB_PIP_FAILS:-} && "$*" =~ $STUB_PIP_FAILS && ! "$*" =~ ${STUB_PIP_UNLESS:-^$} ]]; then
             echo "${STUB_PIP_SAYS:-ERROR: No matching distribution found}"
             exit 1
@@ -37,7 +42,7 @@ case "$1 $2" in
                 >"$(dirname "$0")/swiftshell"
             chmod +x "$(dirname "$0")/swiftshell"
         fi
-        echo "Successfully installed" ;;
+        printf 'Installing collected packages: one, two\nSuccessfully installed one two\n' ;;
     '-m pytest')
         for argument in "$@"; do
             case $argument in --junitxml=*) report=${argument#--junitxml=} ;; esac
@@ -78,6 +83,20 @@ class Machine:
             capture_output=True,
             text=True,
             timeout=60,
+        )
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        """Start install.sh as the leader of a process group, as a terminal does."""
+        base = {"PATH": str(self.bin), "HOME": str(self.elsewhere), "LANG": "C.UTF-8", "STUB_NOTES": str(self.notes)}
+        return subprocess.Popen(
+            [str(self.checkout / "install.sh"), *arguments],
+            cwd=self.elsewhere,
+            env={**base, "STUB_SELF": str(self.bin / "python3"), **self.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
     def calls(self, containing: str = "") -> list[str]:

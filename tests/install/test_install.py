@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -100,13 +102,45 @@ def test_a_virtual_environment_whose_python_is_gone_is_made_anew(machine: Machin
     assert not (machine.checkout / ".venv/old").exists()
 
 
-def test_an_installation_that_was_killed_is_made_anew(machine: Machine) -> None:
-    assert machine.install("setup").returncode == 0
-    (machine.checkout / ".venv/swiftshell-stamp").unlink()
-    (machine.checkout / ".venv/swiftshell-unfinished").touch()
+@pytest.mark.parametrize(("with_signal", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_an_installation_that_was_broken_off_is_made_anew(machine: Machine, with_signal: int, code: int) -> None:
+    """The signal goes to the whole process group, as Ctrl-C and a closed machine send it."""
+    running = machine.start("setup", STUB_PIP_HANGS="-e ")
+    until = time.monotonic() + 20
+    while not machine.notes.with_suffix(".hangs").exists():
+        assert time.monotonic() < until, "pip was not reached"
+        time.sleep(0.05)
+    os.killpg(running.pid, with_signal)
+    said, _ = running.communicate(timeout=20)
+    assert running.returncode == code, said
+    assert not (machine.checkout / ".venv/swiftshell-stamp").exists()
+    machine.forget()
     done = machine.install("setup")
     assert done.returncode == 0
-    assert "was broken off" in done.stdout
+    assert "the last installation was broken off" in done.stdout
+    assert machine.calls("-m venv") != []
+
+
+def test_a_pip_that_failed_while_installing_gets_a_new_environment(machine: Machine) -> None:
+    says = "Installing collected packages: one, two"
+    assert machine.install("setup", STUB_PIP_FAILS="-e ", STUB_PIP_SAYS=says).returncode == 1
+    assert "the last installation was broken off" in machine.install("setup").stdout
+
+
+def test_two_installations_at_once_wait_for_each_other(machine: Machine) -> None:
+    first = machine.start("setup", STUB_PIP_HANGS="-e ")
+    until = time.monotonic() + 20
+    while not machine.notes.with_suffix(".hangs").exists():
+        assert time.monotonic() < until, "pip was not reached"
+        time.sleep(0.05)
+    second = machine.start("setup")
+    assert second.stdout is not None
+    assert "waiting for it" in second.stdout.readline()
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate(timeout=20)
+    said, _ = second.communicate(timeout=20)
+    assert second.returncode == 0, said
+    assert "was broken off" in said
 
 
 def test_a_moved_checkout_gets_a_new_environment(machine: Machine) -> None:
@@ -230,6 +264,7 @@ def test_no_cpu_build_anywhere_is_an_error_and_never_a_cuda_build(machine: Machi
     done = machine.install("setup", STUB_PIP_FAILS=r"\+cpu")
     assert done.returncode == 1
     assert "pip install torch==2.13.0+cpu failed" in done.stderr
+    assert "SWIFTSHELL_TORCH_INDEX may name another index that has it" in done.stderr
     assert [call for call in machine.calls("torch==2.13.0") if "+cpu" not in call] == []
 
 
