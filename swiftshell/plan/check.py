@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from swiftshell.errors import Problem
+from swiftshell.machine import disk as disk_facts
 from swiftshell.plan.board import Board
 from swiftshell.plan.estimate import Sizes
 from swiftshell.plan.model import PlanInput, PlanStep
@@ -91,12 +91,7 @@ def outputs(steps: list[PlanStep]) -> Iterable[Problem]:
 
 def disk(steps: list[PlanStep], workspace: Path) -> Iterable[Problem]:
     """Refuse a plan whose known needs exceed what is free where the workspace lies."""
-    folder = workspace
-    while not folder.exists():
-        folder = folder.parent
-    free_gib = shutil.disk_usage(folder).free / 2**30
-    if limit := os.environ.get("SWIFTSHELL_FREE_DISK_GIB"):  # what a quota really leaves; statvfs does not know quotas
-        free_gib = min(free_gib, float(limit))
+    free_gib = disk_facts.free_gib(workspace)
     needed = _DISK_FLOOR_GIB
     for step in steps:
         if step.restored_from is not None:
@@ -104,5 +99,5 @@ def disk(steps: list[PlanStep], workspace: Path) -> Iterable[Problem]:
         needed += step.needs.disk_gib or 0.0
         if needed > free_gib:
             yield Problem("plan.disk_short", {"step": step.id, "need": f"{needed:.1f}", "free": f"{free_gib:.1f}",
-                                              "path": str(folder)})
+                                              "path": str(workspace)})
             return

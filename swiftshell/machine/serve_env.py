@@ -1,0 +1,19 @@
+"""Find the Python of the serving environment (vLLM), which is apart from the training one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+FOLDER = ".venv-serve"
+
+
+def serve_python() -> Path | None:
+    """Return SWIFTSHELL_SERVE_PYTHON, else the python of `.venv-serve` beside this environment or checkout, else None."""
+    named = os.environ.get("SWIFTSHELL_SERVE_PYTHON")
+    places = [Path(named)] if named else [
+        root / FOLDER / "bin" / "python"
+        for root in (Path(sys.prefix).parent, Path(__file__).resolve().parent.parent.parent)
+    ]
+    return next((p for p in places if p.is_file() and os.access(p, os.X_OK)), None)
