@@ -10,10 +10,36 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = (
-    "awk bash cat chmod cp cut date df dirname env flock grep head ls mkdir mv readlink rm sed sha256sum sleep sort "
-    "tail touch tr true uname wc"
-).split()
+TOOLS = [
+    "awk",
+    "bash",
+    "cat",
+    "chmod",
+    "cp",
+    "cut",
+    "date",
+    "df",
+    "dirname",
+    "env",
+    "flock",
+    "grep",
+    "head",
+    "ls",
+    "mkdir",
+    "mv",
+    "readlink",
+    "rm",
+    "sed",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "tail",
+    "touch",
+    "tr",
+    "true",
+    "uname",
+    "wc",
+]
 
 STUB_PYTHON = r"""#!/usr/bin/env bash
 printf '%s\n' "$*" >>"$STUB_NOTES"
@@ -38,8 +64,8 @@ case "$1 $2" in
             exit 1
         fi
         if [[ "$*" == *' -e '* ]]; then
-            printf '#!/usr/bin/env bash\nprintf "%%s\\n" "swiftshell in $PWD: $*" >>"$STUB_NOTES"\nexit "${STUB_SHELL_CODE:-0}"\n' \
-                >"$(dirname "$0")/swiftshell"
+            printf '%s\n' '#!/usr/bin/env bash' 'echo "swiftshell in $PWD: $*" >>"$STUB_NOTES"' \
+                'exit "${STUB_SHELL_CODE:-0}"' >"$(dirname "$0")/swiftshell"
             chmod +x "$(dirname "$0")/swiftshell"
         fi
         printf 'Installing collected packages: one, two\nSuccessfully installed one two\n' ;;
@@ -75,7 +101,12 @@ class Machine:
 
     def install(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run install.sh from another folder, with standard input closed."""
-        base = {"PATH": str(self.bin), "HOME": str(self.elsewhere), "LANG": "C.UTF-8", "STUB_NOTES": str(self.notes)}
+        base = {
+            "PATH": str(self.bin),
+            "HOME": str(self.elsewhere),
+            "LANG": "C.UTF-8",
+            "STUB_NOTES": str(self.notes),
+        }
         return subprocess.run(
             ["bash", "-c", 'exec "$0" "$@" <&-', str(self.checkout / "install.sh"), *arguments],
             cwd=self.elsewhere,
@@ -87,7 +118,12 @@ class Machine:
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         """Start install.sh as the leader of a process group, as a terminal does."""
-        base = {"PATH": str(self.bin), "HOME": str(self.elsewhere), "LANG": "C.UTF-8", "STUB_NOTES": str(self.notes)}
+        base = {
+            "PATH": str(self.bin),
+            "HOME": str(self.elsewhere),
+            "LANG": "C.UTF-8",
+            "STUB_NOTES": str(self.notes),
+        }
         return subprocess.Popen(
             [str(self.checkout / "install.sh"), *arguments],
             cwd=self.elsewhere,
@@ -129,7 +165,10 @@ def machine(tmp_path: Path, repository: Path) -> Machine:
     elsewhere.mkdir()
     made = Machine(checkout, binaries, tmp_path / "notes", elsewhere)
     made.program("python3", STUB_PYTHON)
-    made.program("uname", '#!/usr/bin/env bash\ncase $1 in -m) echo "${STUB_ARCH:-x86_64}" ;; *) echo "${STUB_OS:-Linux}" ;; esac\n')
+    made.program(
+        "uname",
+        '#!/usr/bin/env bash\ncase $1 in -m) echo "${STUB_ARCH:-x86_64}" ;; *) echo "${STUB_OS:-Linux}" ;; esac\n',
+    )
     made.env["SWIFTSHELL_ACCELERATOR"] = "cpu"
     assert os.access(checkout / "install.sh", os.X_OK)
     return made

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import STUB_PYTHON, Machine
+from tests.install.conftest import STUB_PYTHON, Machine
 
 
 def test_no_verb_and_help_show_the_usage(machine: Machine) -> None:
@@ -80,7 +80,12 @@ def test_a_changed_lock_or_project_file_is_installed(machine: Machine) -> None:
 def test_test_tools_are_added_and_then_stay(machine: Machine) -> None:
     assert machine.install("setup").returncode == 0
     machine.forget()
-    assert machine.install("test", "--tier", "default", STUB_SUITE='errors="0" failures="0" skipped="0" tests="1"').returncode == 0
+    assert (
+        machine.install(
+            "test", "--tier", "default", STUB_SUITE='errors="0" failures="0" skipped="0" tests="1"'
+        ).returncode
+        == 0
+    )
     assert machine.calls("-e .[train,dev]") != []
     machine.forget()
     assert machine.install("setup").returncode == 0
@@ -102,8 +107,12 @@ def test_a_virtual_environment_whose_python_is_gone_is_made_anew(machine: Machin
     assert not (machine.checkout / ".venv/old").exists()
 
 
-@pytest.mark.parametrize(("with_signal", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_an_installation_that_was_broken_off_is_made_anew(machine: Machine, with_signal: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("with_signal", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_an_installation_that_was_broken_off_is_made_anew(
+    machine: Machine, with_signal: int, code: int
+) -> None:
     """The signal goes to the whole process group, as Ctrl-C and a closed machine send it."""
     running = machine.start("setup", STUB_PIP_HANGS="-e ")
     until = time.monotonic() + 20
@@ -274,7 +283,9 @@ def test_a_mac_takes_the_plain_build(machine: Machine) -> None:
     assert machine.calls("torch==2.13.0") != []
 
 
-@pytest.mark.parametrize(("listed", "kind"), [("GPU 0: NVIDIA H100 (UUID: GPU-1)", "cuda"), ("No devices were found", "cpu")])
+@pytest.mark.parametrize(
+    ("listed", "kind"), [("GPU 0: NVIDIA H100 (UUID: GPU-1)", "cuda"), ("No devices were found", "cpu")]
+)
 def test_the_gpu_decides(machine: Machine, listed: str, kind: str) -> None:
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("this machine has an NVIDIA driver of its own")
@@ -282,7 +293,9 @@ def test_the_gpu_decides(machine: Machine, listed: str, kind: str) -> None:
     machine.program("nvidia-smi", f"#!/usr/bin/env bash\necho '{listed}'\n")
     assert machine.install("setup").returncode == 0
     assert machine.calls(f"constraints/{kind}.txt") != []
-    assert f"accelerator {kind}\n" in (machine.checkout / ".venv/swiftshell-stamp").read_text(encoding="utf-8")
+    assert f"accelerator {kind}\n" in (machine.checkout / ".venv/swiftshell-stamp").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_wrong_accelerator_is_refused(machine: Machine) -> None:
@@ -296,16 +309,28 @@ def test_cuda_packages_on_a_cpu_machine_are_an_error(machine: Machine, tmp_path:
     listing.write_text("numpy==2.4.6\nnvidia-cublas==13.1\ncuda-toolkit==13.0\n", encoding="utf-8")
     done = machine.install("setup", STUB_LIST=str(listing))
     assert done.returncode == 1
-    assert "has CUDA packages although this is an installation for the CPU: nvidia-cublas==13.1 cuda-toolkit==13.0" in done.stderr
+    assert (
+        "has CUDA packages although this is an installation for the CPU: nvidia-cublas==13.1 cuda-toolkit==13.0"
+        in done.stderr
+    )
     assert not (machine.checkout / ".venv/swiftshell-stamp").exists()
 
 
 def test_a_personal_pip_setting_cannot_send_packages_elsewhere(machine: Machine) -> None:
-    spy = STUB_PYTHON.replace("-c*) exit 0", '-c*) echo "user=$PIP_USER target=${PIP_TARGET-unset} path=${PYTHONPATH-unset}" >>"$STUB_NOTES"')
+    spy = STUB_PYTHON.replace(
+        "-c*) exit 0",
+        '-c*) echo "user=$PIP_USER target=${PIP_TARGET-unset} path=${PYTHONPATH-unset}" >>"$STUB_NOTES"',
+    )
     machine.program("python3", spy)
-    assert machine.install("setup", PIP_USER="1", PIP_TARGET="/somewhere", PYTHONPATH="/elsewhere").returncode == 0
+    assert (
+        machine.install("setup", PIP_USER="1", PIP_TARGET="/somewhere", PYTHONPATH="/elsewhere").returncode
+        == 0
+    )
     (machine.checkout / "constraints/cpu.txt").open("a").write("# changed\n")
-    assert machine.install("setup", PIP_USER="1", PIP_TARGET="/somewhere", PYTHONPATH="/elsewhere").returncode == 0
+    assert (
+        machine.install("setup", PIP_USER="1", PIP_TARGET="/somewhere", PYTHONPATH="/elsewhere").returncode
+        == 0
+    )
     assert "user=0 target=unset path=unset" in machine.calls()
 
 
@@ -331,7 +356,8 @@ def test_demo_runs_the_shipped_recipe_in_its_own_workspace(machine: Machine) -> 
     done = machine.install("demo", "--set", "kto.beta=0.2", STUB_SHELL_CODE="3")
     assert done.returncode == 3
     assert machine.calls("swiftshell in")[-1] == (
-        f"swiftshell in {machine.checkout}/workspace: run {machine.checkout}/recipes/starter/all-stages.yaml --yes --set kto.beta=0.2"
+        f"swiftshell in {machine.checkout}/workspace: "
+        f"run {machine.checkout}/recipes/starter/all-stages.yaml --yes --set kto.beta=0.2"
     )
 
 
@@ -342,7 +368,9 @@ def test_doctor_before_setup_names_the_command(machine: Machine) -> None:
 
 
 def test_test_runs_the_tiers_in_order_and_ends_in_the_sum(machine: Machine) -> None:
-    done = machine.install("test", "--", "-k", "menu", STUB_SUITE='errors="0" failures="0" skipped="2" tests="12"')
+    done = machine.install(
+        "test", "--", "-k", "menu", STUB_SUITE='errors="0" failures="0" skipped="2" tests="12"'
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "tests: 30 passed, 0 failed, 6 skipped"
     runs = machine.calls("-m pytest")
@@ -356,7 +384,10 @@ def test_test_runs_the_tiers_in_order_and_ends_in_the_sum(machine: Machine) -> N
 
 def test_failures_and_errors_are_counted(machine: Machine) -> None:
     done = machine.install(
-        "test", "--tier=default", STUB_SUITE='errors="1" failures="2" skipped="0" tests="10"', STUB_PYTEST_CODE="1"
+        "test",
+        "--tier=default",
+        STUB_SUITE='errors="1" failures="2" skipped="0" tests="10"',
+        STUB_PYTEST_CODE="1",
     )
     assert done.returncode == 1
     assert "failed tiers: default" in done.stdout
@@ -390,8 +421,18 @@ def test_an_unknown_tier_or_argument_is_a_usage_error(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("ci", "says", "code", "last"),
     [
-        ("", "Failed to establish a new connection: Temporary failure in name resolution", 0, "tests: 5 passed, 0 failed, 1 skipped"),
-        ("true", "Failed to establish a new connection: Temporary failure in name resolution", 1, "tests: 5 passed, 1 failed, 0 skipped"),
+        (
+            "",
+            "Failed to establish a new connection: Temporary failure in name resolution",
+            0,
+            "tests: 5 passed, 0 failed, 1 skipped",
+        ),
+        (
+            "true",
+            "Failed to establish a new connection: Temporary failure in name resolution",
+            1,
+            "tests: 5 passed, 1 failed, 0 skipped",
+        ),
         ("", "ERROR: ResolutionImpossible", 1, "tests: 5 passed, 1 failed, 0 skipped"),
     ],
 )
@@ -403,7 +444,13 @@ def test_vllm_that_cannot_be_installed(machine: Machine, ci: str, says: str, cod
     shutil.rmtree(machine.checkout / ".venv-serve", ignore_errors=True)
     machine.program("python3", STUB_PYTHON)
     done = machine.install(
-        "test", "--", "-q", CI=ci, STUB_PIP_FAILS="serve-cpu", STUB_PIP_SAYS=says, STUB_SUITE='errors="0" failures="0" skipped="0" tests="5"'
+        "test",
+        "--",
+        "-q",
+        CI=ci,
+        STUB_PIP_FAILS="serve-cpu",
+        STUB_PIP_SAYS=says,
+        STUB_SUITE='errors="0" failures="0" skipped="0" tests="5"',
     )
     expected = last.replace("5 passed", "10 passed")
     assert done.stdout.splitlines()[-1] == expected

@@ -23,7 +23,12 @@ def lines(repository: Path, name: str) -> list[Requirement]:
 
 def pins(repository: Path, name: str) -> dict[str, str]:
     """What this lock pins on Linux x86_64."""
-    on = {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux", "python_version": "3.11"}
+    on = {
+        "sys_platform": "linux",
+        "platform_machine": "x86_64",
+        "platform_system": "Linux",
+        "python_version": "3.11",
+    }
     return {
         canonicalize_name(line.name): str(line.specifier).removeprefix("==")
         for line in lines(repository, name)
@@ -80,7 +85,9 @@ def test_the_versions_that_were_run_together(repository: Path) -> None:
 def test_the_cuda_lock_is_the_cpu_lock_and_cuda(repository: Path) -> None:
     cpu, cuda = pins(repository, "cpu"), pins(repository, "cuda")
     more = {name for name in cuda if name not in cpu}
-    assert {name: cuda[name] for name in cpu if name != "torch"} == {name: cpu[name] for name in cpu if name != "torch"}
+    assert {name: cuda[name] for name in cpu if name != "torch"} == {
+        name: cpu[name] for name in cpu if name != "torch"
+    }
     assert "nvidia-cublas" in more
     assert all(re.match(r"(nvidia|cuda)-|triton$", name) for name in more), more
 
@@ -94,13 +101,19 @@ def test_the_cpu_locks_have_no_cuda_package(repository: Path, name: str) -> None
 def test_the_project_file_accepts_the_locked_versions(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    for lock, asked in (("cpu", [*extras["train"], *extras["dev"]]), ("cuda", extras["train"]), ("serve-cuda", extras["serve"])):
+    for lock, asked in (
+        ("cpu", [*extras["train"], *extras["dev"]]),
+        ("cuda", extras["train"]),
+        ("serve-cuda", extras["serve"]),
+    ):
         locked = pins(repository, lock)
         for text in [*(project["dependencies"] if lock != "serve-cuda" else []), *asked]:
             wanted = Requirement(text)
             name = canonicalize_name(wanted.name)
             assert name in locked, f"{lock}: {text}"
-            assert wanted.specifier.contains(locked[name].split("+")[0]), f"{lock}: {text} against {locked[name]}"
+            assert wanted.specifier.contains(locked[name].split("+")[0]), (
+                f"{lock}: {text} against {locked[name]}"
+            )
 
 
 def test_the_lock_is_complete_and_is_what_is_installed(repository: Path) -> None:
@@ -137,14 +150,27 @@ def test_a_wheel_carries_recipes_starter_and_catalogues(repository: Path, tmp_pa
             shutil.copy(repository / name, source / name)
     for name in ("swiftshell", "recipes"):
         shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("swiftshell-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         inside = set(archive.namelist())
     assert not [name for name in inside if name.startswith(("tests/", "benchmarks/"))]
-    recipes = {str(path.relative_to(repository / "recipes")) for path in (repository / "recipes").rglob("*.yaml")}
+    recipes = {
+        str(path.relative_to(repository / "recipes")) for path in (repository / "recipes").rglob("*.yaml")
+    }
     assert recipes
     assert {f"swiftshell/recipes_shipped/{name}" for name in recipes} <= inside
     data = {
