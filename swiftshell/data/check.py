@@ -1,0 +1,187 @@
+"""Check a data set in one pass and say everything that is wrong with it, with rows, before any model loads.
+
+The same pass feeds training (`swiftshell.data.load`), so what was checked is what is trained on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from swiftshell.data.convert import Converter
+from swiftshell.data.detect import Layout, detect, present_columns
+from swiftshell.data.labels import Rule, parse_rule
+from swiftshell.data.read import read_rows
+from swiftshell.data.report import DataReport
+from swiftshell.data.row import BadRow, Purpose, Row
+from swiftshell.data.tally import Copies, Labels, Lengths, characters
+from swiftshell.errors import Problem, Severity, SwiftshellError
+
+_DETECT_ROWS = 200
+# Rows that the reader counts and never yields.
+_NOT_EVEN_ROWS = ("data.bad_json", "data.row_not_object", "data.csv_cells")
+
+
+class Check:
+    """One pass over a data set: iterate `rows()` to the end, then read `report`."""
+
+    def __init__(
+        self,
+        path: Path,
+        purpose: Purpose,
+        *,
+        columns: Mapping[str, str] | None = None,
+        format: str | None = None,  # noqa: A002
+        label_rule: Mapping[str, Any] | None = None,
+        limit: int = 0,
+        split: str | None = None,
+    ) -> None:
+        self.report = DataReport(str(path), purpose)
+        self._path = path
+        self._purpose: Purpose = purpose
+        self._columns = columns
+        self._format = format
+        self._label_rule = label_rule
+        self._limit = limit
+        self._split = split
+        self._labels = Labels(self.report)
+        self._copies = Copies(self.report)
+        self._lengths = {"prompt": Lengths(), "answer": Lengths()}
+        self._bad: set[tuple[str, int]] = set()
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every usable row; KTO labels are raw until `finish` has run over the rows that were kept."""
+        try:
+            rule = parse_rule(self._label_rule)
+        except SwiftshellError as error:
+            for problem in error.problems:
+                self.report.add(problem)
+            return
+        self._labels.rule = rule
+        source = read_rows(self._path, self._complain, split=self._split)
+        if self._limit:
+            source = itertools.islice(source, self._limit)
+        head = list(itertools.islice(source, _DETECT_ROWS))
+        layout = self._detect(head, rule)
+        if layout is None:
+            self.report.rows = len(head) + sum(1 for _ in source)
+            return
+        converter = Converter(layout, self._purpose, self._warn)
+        for row in itertools.chain(head, source):
+            self.report.rows += 1
+            yield from self._converted(row, converter)
+
+    def finish(self, kept: list[Row] | None = None) -> list[Row]:
+        """Decide the label rule, apply it to the rows kept, complete the report; call it after `rows()`."""
+        report = self.report
+        bad_labels = self._labels.finish(self._complain)
+        self._copies.finish(self._labels)
+        report.bad_rows = len(self._bad)
+        report.rows += sum(report.counts.get(code, 0) for code in _NOT_EVEN_ROWS)
+        report.characters = {
+            part: lengths.as_json() for part, lengths in self._lengths.items() if lengths.number
+        }
+        good = [row for row in kept or [] if (row.file, row.number) not in bad_labels]
+        for row in good:
+            if "label" in row.data:
+                row.data["label"] = self._labels.read(row.data["label"])
+        report.usable -= len(bad_labels)
+        self._check_classes()
+        if report.rows == 0 and not report.problems:
+            report.add(Problem("data.empty", {"path": report.path}, file=report.path))
+        return good
+
+    def _detect(self, head: list[Row], rule: Rule | None) -> Layout | None:
+        if not head:
+            return None
+        present = present_columns(row.data for row in head)
+        scored = rule is not None and rule.kind == "threshold"
+        layout, problems = detect(
+            present, self._purpose, columns=self._columns, format=self._format, threshold_rule=scored
+        )
+        for p in problems:
+            self.report.add(Problem(p.code, p.values, file=str(self._path), field_name=p.field_name))
+        if layout is None:
+            return None
+        self.report.format = layout.format
+        self.report.columns = dict(layout.columns)
+        self.report.unused = [name for name in present if name not in layout.columns.values()]
+        self._note_leftovers(layout)
+        return layout
+
+    def _note_leftovers(self, layout: Layout) -> None:
+        """Say what a reader might not expect: pairs read for SFT, labels that SFT does not look at."""
+        file = str(self._path)
+        if self._purpose == "sft" and "rejected" in layout.columns:
+            self.report.add(Problem("data.pairs_for_sft", {}, file=file, severity="note"))
+        label = next((n for n in ("label", "kto_tag", "is_preferred") if n in self.report.unused), None)
+        if self._purpose == "sft" and label:
+            self.report.add(Problem("data.label_unused", {"column": label}, file=file, severity="warning"))
+
+    def _converted(self, row: Row, converter: Converter) -> Iterator[Row]:
+        self._row = row
+        try:
+            made = converter.rows(row.data)
+            for data in made:
+                self._copies.add(row, data)
+        except BadRow as bad:
+            self._complain(self._placed(bad.code, bad.field_name, dict(bad.values)))
+            return
+        except UnicodeEncodeError as error:
+            found = ascii(error.object[error.start])
+            self._complain(self._placed("data.bad_character", None, {"text": found}))
+            return
+        extra = converter.extra(row.data)
+        for data in made:
+            self.report.usable += 1
+            self._labels.add(row, data)
+            self._measure(data)
+            yield Row(row.number, row.line, data, row.file, extra)
+
+    def _measure(self, data: Mapping[str, Any]) -> None:
+        prompt = data.get("prompt") or data.get("messages", [])[:-1]
+        if prompt:
+            self._lengths["prompt"].add(characters(prompt))
+        for part in ("completion", "chosen", "rejected"):
+            if part in data:
+                self._lengths["answer"].add(characters(data[part]))
+        if "messages" in data:
+            self._lengths["answer"].add(characters(data["messages"][-1:]))
+        for part in ("text", "reference"):
+            if isinstance(data.get(part), str):
+                self._lengths["answer"].add(len(data[part]))
+
+    def _check_classes(self) -> None:
+        report = self.report
+        if self._purpose != "kto" or not report.usable:
+            return
+        yes, no = self._labels.totals()
+        report.classes = {"desirable": yes, "undesirable": no}
+        if report.ok and not (yes and no):
+            found = "desirable" if yes else "undesirable"
+            values = {"found": found, "count": yes or no, "column": report.columns.get("label", "")}
+            report.add(Problem("data.one_class", values, file=report.path))
+
+    def _placed(
+        self, code: str, field_name: str | None, values: dict[str, Any], severity: Severity = "error"
+    ) -> Problem:
+        row = self._row
+        return Problem(
+            code,
+            values,
+            file=row.file,
+            line=row.line,
+            row=row.number,
+            field_name=field_name,
+            severity=severity,
+        )
+
+    def _warn(self, code: str, field_name: str | None, **values: Any) -> None:
+        self.report.add(self._placed(code, field_name, values, "warning"))
+
+    def _complain(self, problem: Problem) -> None:
+        self.report.add(problem)
+        if problem.row is not None:
+            self._bad.add((problem.file or "", problem.row))

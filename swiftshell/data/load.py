@@ -1,0 +1,182 @@
+"""Load rows for training, inference and evaluation: everything checked, every problem at once, or the rows.
+
+This is the door that engines use; nothing here imports an engine library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from swiftshell.data.check import Check
+from swiftshell.data.read import data_files
+from swiftshell.data.report import DataReport
+from swiftshell.data.row import PURPOSES, Purpose, Row
+from swiftshell.data.tally import overlap
+from swiftshell.errors import Problem, SwiftshellError
+from swiftshell.stages.base import InputRef
+
+__all__ = [
+    "DataReport",
+    "Row",
+    "check_rows",
+    "fingerprint",
+    "load_input",
+    "load_rows",
+    "load_with_report",
+    "overlap",
+]
+
+_SHOWN = 20
+_OPTIONS = ("columns", "format", "label_rule", "limit", "split")
+
+
+def load_rows(
+    path: Path,
+    purpose: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    format: str | None = None,  # noqa: A002
+    label_rule: Mapping[str, Any] | None = None,
+    limit: int = 0,
+    split: str | None = None,
+    drop_budget: int = 0,
+) -> list[Row]:
+    """Return the rows of a file or folder in TRL's conversational form for a purpose.
+
+    Args:
+        path: file, folder of files, or data set artifact.
+        purpose: sft, kto, dpo, prompts or heldout.
+        columns: part → column, for example {"completion": "response", "label": "is_preferred"}.
+        format: a name of `detect.FORMATS` where detection must be helped.
+        label_rule: {"threshold": 3.5} or {"desirable": [...], "undesirable": [...]}.
+        limit: read only this many source rows; 0 means all.
+        split: of a folder with several splits, the one to read; the training split without it.
+        drop_budget: leave out up to this many bad rows instead of refusing.
+
+    Raises:
+        SwiftshellError: the data cannot be used; every kind of problem, the first of each with their rows.
+    """
+    return load_with_report(
+        path,
+        purpose,
+        columns=columns,
+        format=format,
+        label_rule=label_rule,
+        limit=limit,
+        split=split,
+        drop_budget=drop_budget,
+    )[0]
+
+
+def load_with_report(
+    path: Path, purpose: str, *, drop_budget: int = 0, **options: Any
+) -> tuple[list[Row], DataReport]:
+    """Return rows and what the check found; arguments and errors as `load_rows`."""
+    check = _check(path, purpose, options)
+    rows = check.finish(list(check.rows()))
+    report = check.report
+    row_errors = [p for p in report.errors if p.row is not None]
+    beyond_rows = len(report.errors) > len(row_errors)
+    if report.errors and (beyond_rows or report.bad_rows > drop_budget or not rows):
+        raise SwiftshellError(_first(report))
+    return rows, report
+
+
+def check_rows(path: Path, purpose: str, **options: Any) -> DataReport:
+    """Check a data set without keeping its rows; never raises for bad data. Options as `load_rows`."""
+    check = _check(path, purpose, options)
+    for _ in check.rows():
+        pass
+    check.finish()
+    return check.report
+
+
+def load_input(
+    ref: InputRef, purpose: str, *, drop_budget: int = 0, limit: int = 0
+) -> tuple[list[Row], DataReport]:
+    """Load a step's data input as the recipe describes it; `limit` narrows the input's own."""
+    options = {key: ref.options[key] for key in _OPTIONS if ref.options.get(key)}
+    limits = [n for n in (int(options.get("limit", 0)), limit) if n]
+    options["limit"] = min(limits, default=0)
+    return load_with_report(ref.path, purpose, drop_budget=drop_budget, **options)
+
+
+def fingerprint(path: Path, cache: Path | None = None, *, split: str | None = None) -> str:
+    """Return the sha256 over the content of a data file, or over the files of a folder and their names.
+
+    With a `cache` folder an unchanged file (same size and modification time) is not read again.
+
+    Raises:
+        SwiftshellError: there is nothing to read.
+    """
+    problems: list[Problem] = []
+    files = data_files(path, problems.append, split=split)
+    if problems:
+        raise SwiftshellError(problems)
+    try:
+        if len(files) == 1 and not path.is_dir():
+            return _file_digest(files[0], cache)
+        total = hashlib.sha256()
+        for file in files:
+            total.update(f"{file.relative_to(path)}\0{_file_digest(file, cache)}\n".encode())
+        return total.hexdigest()
+    except OSError as error:
+        values = {"path": str(path), "reason": error.strerror or str(error)}
+        raise SwiftshellError(Problem("data.unreadable", values, file=str(path))) from None
+
+
+def _file_digest(path: Path, cache: Path | None) -> str:
+    facts = path.stat()
+    key = hashlib.sha256(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode()).hexdigest()[:32]
+    record = cache / f"fingerprint-{key}.json" if cache is not None else None
+    if record is not None:
+        try:
+            return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # not cached, or not whole: read the file
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if record is not None:
+        _remember(record, digest, path)
+    return digest
+
+
+def _remember(record: Path, digest: str, path: Path) -> None:
+    """Write a cache entry whole or not at all; a cache that cannot be written is only slower."""
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=record.parent, prefix=".fingerprint-")
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            json.dump({"sha256": digest, "path": str(path)}, file)
+        os.replace(temporary, record)
+    except OSError:
+        return
+
+
+def _check(path: Path, purpose: str, options: Mapping[str, Any]) -> Check:
+    if purpose not in PURPOSES:
+        raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, found {purpose!r}")
+    chosen: Purpose = purpose
+    return Check(Path(path), chosen, **options)
+
+
+def _first(report: DataReport) -> list[Problem]:
+    """Return the first problems of every kind, and for what is left out the number of each kind."""
+    per_code = max(2, _SHOWN // max(1, len({p.code for p in report.errors})))
+    shown: dict[str, int] = {}
+    listed = []
+    for problem in report.errors:
+        shown[problem.code] = shown.get(problem.code, 0) + 1
+        if shown[problem.code] <= per_code:
+            listed.append(problem)
+    for code, number in shown.items():
+        if (more := report.counts[code] - min(number, per_code)) > 0:
+            values = {"more": more, "code": code, "total": report.counts[code]}
+            listed.append(Problem("data.and_more", values, file=report.path))
+    return listed

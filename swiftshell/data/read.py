@@ -1,0 +1,352 @@
+"""Read rows from files as people have them, one at a time, each with its number and line.
+
+JSON (array, object around an array, single object), JSON lines, CSV and TSV, Parquet and Arrow, plain text;
+`.gz` over any of the text forms; a folder of such files, or a data set artifact, whose ARTIFACT.json names
+its `data_files`.
+
+Nothing here raises for bad data: what cannot be read goes to `report` as a located problem, and reading goes
+on after it where that makes sense (the next line of a JSON lines file).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from swiftshell.data.jsonfile import JsonFault, json_rows
+from swiftshell.data.row import Row, shown, type_name
+from swiftshell.data.tables import read_arrow, read_parquet, unreadable
+from swiftshell.errors import Problem
+
+Report = Callable[[Problem], None]
+
+_TEXT_KINDS = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "text",
+}
+_TABLE_KINDS = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
+SUFFIXES = (*_TEXT_KINDS, *_TABLE_KINDS)
+_NOT_DATA = {
+    "ARTIFACT.json",
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+    "config.json",
+}
+_SPLIT_WORDS = {
+    "train": ("train",),
+    "test": ("test",),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+}
+_STORY_END = "<|endoftext|>"
+
+
+def read_rows(path: Path, report: Report, *, split: str | None = None) -> Iterator[Row]:
+    """Yield the rows of a file or folder; row numbers start again in every file.
+
+    Args:
+        path: file or folder.
+        report: called with each problem, in the order of the file.
+        split: of a folder, the files to take ("train", "test", "validation" or a part of the file name).
+    """
+    for file in data_files(path, report, split=split):
+        yield from _read_file(file, report)
+
+
+def data_files(path: Path, report: Report, *, split: str | None = None) -> list[Path]:
+    """Return the files that hold the rows of `path`, sorted; empty after a reported problem."""
+    try:
+        if not path.exists():
+            near = _nearest(path)
+            code = "data.not_found_near" if near else "data.not_found"
+            report(Problem(code, {"path": str(path), "near": near}, file=str(path)))
+            return []
+        if not path.is_dir():
+            return [path]
+        listed = _artifact_files(path)
+        found = listed or sorted(p for p in path.rglob("*") if p.is_file() and _is_data(p, path))
+    except OSError as error:
+        report(unreadable(path, error))
+        return []
+    chosen = _of_split(found, split)
+    if not chosen:
+        code = "data.no_split" if found else "data.no_files"
+        names = ", ".join(str(p.relative_to(path)) for p in found[:10])
+        report(Problem(code, {"path": str(path), "split": split, "files": names}, file=str(path)))
+    return chosen
+
+
+def kind_of(path: Path) -> str | None:
+    """Return how a file is read, by its name: json, jsonl, csv, tsv, text, parquet, arrow or None."""
+    name = path.name.lower()
+    suffix = Path(name[:-3]).suffix if name.endswith(".gz") else Path(name).suffix
+    return _TEXT_KINDS.get(suffix) or (None if name.endswith(".gz") else _TABLE_KINDS.get(suffix))
+
+
+def _is_data(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return (
+        kind_of(path) not in (None, "text")
+        and path.name not in _NOT_DATA
+        and not any(p[0] in "._" for p in parts)
+    )
+
+
+def _artifact_files(folder: Path) -> list[Path]:
+    try:
+        record = json.loads((folder / "ARTIFACT.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    names = record.get("data_files") if isinstance(record, dict) else None
+    return [folder / str(name) for name in names] if isinstance(names, list) else []
+
+
+def _of_split(files: list[Path], split: str | None) -> list[Path]:
+    """Keep the files of a split; without one, the training files where the folder tells splits apart."""
+    if split is not None:
+        words = _SPLIT_WORDS.get(split, (split,))
+        return [f for f in files if _names_split(f, words)]
+    train = [f for f in files if _names_split(f, _SPLIT_WORDS["train"])]
+    others = [w for name, words in _SPLIT_WORDS.items() if name != "train" for w in words]
+    return train if train and any(_names_split(f, tuple(others)) for f in files) else files
+
+
+def _names_split(path: Path, words: tuple[str, ...]) -> bool:
+    """Tell whether a file's name (train-00000-of-00002.parquet) or its folder (train/1.jsonl) names a split."""
+    name = path.name.lower()
+    parts = name.replace(".", "-").replace("_", "-").split("-")
+    return any(word in parts or word == path.parent.name.lower() or name.startswith(word) for word in words)
+
+
+def _nearest(path: Path) -> str:
+    """Return the name in the same folder that is most like a missing one, or an empty string."""
+    import difflib
+
+    try:
+        names = [p.name for p in path.parent.iterdir()]
+    except OSError:
+        return ""
+    return next(iter(difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)), "")
+
+
+def _read_file(path: Path, report: Report) -> Iterator[Row]:
+    kind = kind_of(path)
+    if kind is None:
+        values = {"path": str(path), "suffix": path.suffix or path.name, "known": " ".join(SUFFIXES)}
+        report(Problem("data.unknown_type", values, file=str(path)))
+        return
+    try:
+        if path.stat().st_size == 0:
+            report(Problem("data.empty", {"path": str(path)}, file=str(path)))
+            return
+        yield from _READERS[kind](path, report)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        report(Problem("data.truncated", {"path": str(path), "reason": str(error)}, file=str(path)))
+    except OSError as error:
+        report(unreadable(path, error))
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.name.lower().endswith(".gz"):
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    return path.open("rb", buffering=1 << 20)
+
+
+def _decoded_lines(file: IO[bytes], path: Path, report: Report) -> Iterator[str]:
+    """Yield lines (with their ends) as UTF-8 text; one that is not UTF-8 is reported and yielded as empty."""
+    for number, raw in enumerate(file, 1):
+        if number == 1:
+            if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+                report(_not_utf8(path, 1, raw, 0))
+                return
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        try:
+            yield raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            report(_not_utf8(path, number, raw, error.start))
+            yield ""
+
+
+def _not_utf8(path: Path, line: int, raw: bytes, at: int) -> Problem:
+    found = " ".join(f"{byte:02x}" for byte in raw[at : at + 4])
+    values = {"bytes": found, "guess": _guess_encoding(raw)}
+    return Problem("data.encoding", values, file=str(path), line=line, column=at + 1)
+
+
+def _guess_encoding(raw: bytes) -> str:
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    try:
+        raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return "LATIN1"
+    return "GB18030"
+
+
+def _read_jsonl(path: Path, report: Report) -> Iterator[Row]:
+    with _open(path) as file:
+        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"["):  # an array under the wrong name
+        yield from _read_json_whole(path, report)
+        return
+    number = 0
+    loads, name = json.loads, str(path)
+    with _open(path) as file:
+        for line, text in enumerate(_decoded_lines(file, path, report), 1):
+            if not text or text.isspace():
+                continue
+            number += 1
+            try:
+                value = loads(text)
+            except (ValueError, RecursionError) as error:
+                report(_bad_line(name, line, number, text, error))
+                continue
+            if type(value) is not dict:
+                report(_not_object(name, line, number, value))
+                continue
+            yield Row(number, line, value, name)
+
+
+def _bad_line(name: str, line: int, number: int, text: str, error: BaseException) -> Problem:
+    column = error.colno if isinstance(error, json.JSONDecodeError) else 1
+    message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    excerpt = shown(text[max(0, column - 31) : column + 29])
+    return Problem(
+        "data.bad_json",
+        {"message": message, "text": excerpt},
+        file=name,
+        line=line,
+        column=column,
+        row=number,
+    )
+
+
+def _not_object(name: str, line: int | None, number: int, value: Any) -> Problem:
+    values = {"value": shown(value), "type": type_name(value)}
+    return Problem("data.row_not_object", values, file=name, line=line, row=number)
+
+
+def _read_json(path: Path, report: Report) -> Iterator[Row]:
+    """Read a .json file; JSON lines under that name are common and recognised by their first lines."""
+    with _open(path) as file:
+        first = file.readline(1 << 20).removeprefix(b"\xef\xbb\xbf").strip()
+        second = file.readline(1 << 20).strip()
+    if first.startswith(b"{") and first.endswith(b"}") and second.startswith(b"{"):
+        yield from _read_jsonl(path, report)
+    else:
+        yield from _read_json_whole(path, report)
+
+
+def _read_json_whole(path: Path, report: Report) -> Iterator[Row]:
+    name, number = str(path), 0
+    with _open(path) as raw:
+        text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+        try:
+            for line, value in json_rows(text):
+                number += 1
+                if type(value) is dict:
+                    yield Row(number, line, value, name)
+                elif type(value) is str:
+                    yield Row(number, line, {"text": value}, name)
+                else:
+                    report(_not_object(name, line, number, value))
+        except JsonFault as fault:
+            values = {"message": fault.message, "text": fault.excerpt}
+            report(Problem("data.bad_json", values, name, fault.line, fault.column, number + 1))
+            return
+        except UnicodeDecodeError:
+            report(_first_undecodable(path))
+            return
+    if number == 0:
+        report(Problem("data.empty", {"path": name}, file=name))
+
+
+def _first_undecodable(path: Path) -> Problem:
+    found: list[Problem] = []
+    with _open(path) as file:
+        for _ in _decoded_lines(file, path, found.append):
+            if found:
+                break
+    return found[0] if found else Problem("data.encoding", {"bytes": "", "guess": "GB18030"}, file=str(path))
+
+
+def _read_csv(path: Path, report: Report, delimiter: str = ",") -> Iterator[Row]:
+    csv.field_size_limit(1 << 27)
+    name = str(path)
+    with _open(path) as file:
+        table: Any = csv.reader(_decoded_lines(file, path, report), delimiter=delimiter, strict=True)
+        try:
+            header: list[str] = next(table, [])
+            if bad := _bad_header(header):
+                report(
+                    Problem("data.csv_header", {"columns": ", ".join(header), "bad": bad}, file=name, line=1)
+                )
+                return
+            number, line = 0, table.line_num + 1
+            for cells in table:
+                if cells:
+                    number += 1
+                    if len(cells) == len(header):
+                        yield Row(number, line, dict(zip(header, cells, strict=True)), name)
+                    else:
+                        counts = {"found": len(cells), "wanted": len(header)}
+                        report(Problem("data.csv_cells", counts, file=name, line=line, row=number))
+                line = table.line_num + 1
+        except csv.Error as error:
+            values = {"message": str(error)}
+            report(Problem("data.bad_csv", values, file=name, line=table.line_num))
+            return
+    if number == 0:
+        report(Problem("data.empty", {"path": name}, file=name))
+
+
+def _bad_header(header: list[str]) -> str:
+    """Return what makes a header unusable: a column without a name, or a name that stands twice."""
+    names = [column.strip() for column in header]
+    if not all(names):
+        return '""'
+    return next((column for column in names if names.count(column) > 1), "")
+
+
+def _read_text(path: Path, report: Report) -> Iterator[Row]:
+    """Yield documents: separated by <|endoftext|> lines where there are any, else one a line."""
+    name = str(path)
+    with _open(path) as file:
+        by_mark = _STORY_END.encode() in file.read(1 << 20)
+    number, start, held = 0, 1, list[str]()
+    with _open(path) as file:
+        for line, text in enumerate(_decoded_lines(file, path, report), 1):
+            if by_mark and text.strip() != _STORY_END:
+                if not held:
+                    start = line
+                held.append(text)
+                continue
+            document = "".join(held).strip() if by_mark else text.strip()
+            if document:
+                number += 1
+                yield Row(number, start if by_mark else line, {"text": document}, name)
+            held.clear()
+    if document := "".join(held).strip():
+        yield Row(number + 1, start, {"text": document}, name)
+
+
+_READERS: dict[str, Callable[[Path, Report], Iterator[Row]]] = {
+    "json": _read_json,
+    "jsonl": _read_jsonl,
+    "csv": _read_csv,
+    "tsv": lambda path, report: _read_csv(path, report, "\t"),
+    "text": _read_text,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+}

@@ -1,0 +1,85 @@
+"""Hold what a check of a data set found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from swiftshell.data.row import Purpose
+from swiftshell.errors import Problem
+
+SHOWN_PER_CODE = 20
+
+
+@dataclass
+class DataReport:
+    """What a check found.
+
+    Attributes:
+        path, purpose: what was checked, and for what.
+        rows: rows read from the source, bad ones included.
+        usable: rows after conversion (a pair read for KTO gives two).
+        bad_rows: source rows with an error.
+        format: name of the layout found, None if there is none.
+        columns: part → column as found; `unused` are the columns without a part.
+        label_rule: how labels were read (see `labels.Rule.kind`), None without labels.
+        classes: KTO: number of desirable and undesirable rows.
+        counts: problem code → number of times, also beyond those listed.
+        problems: the first `SHOWN_PER_CODE` of every code, in the order of the file.
+        characters: part (prompt, answer) → {"edges", "counts", "max", "mean"}.
+    """
+
+    path: str
+    purpose: Purpose
+    rows: int = 0
+    usable: int = 0
+    bad_rows: int = 0
+    format: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    label_rule: str | None = None
+    classes: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    characters: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> list[Problem]:
+        """Return the problems that refuse the data set."""
+        return [p for p in self.problems if p.severity == "error"]
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether nothing refuses the data set."""
+        return not self.errors
+
+    def add(self, problem: Problem) -> None:
+        """Count a problem, and list it unless enough of its kind are listed."""
+        seen = self.counts[problem.code] = self.counts.get(problem.code, 0) + 1
+        if seen <= SHOWN_PER_CODE:
+            self.problems.append(problem)
+
+    def unlisted(self) -> dict[str, int]:
+        """Return by code how many problems were counted and not listed."""
+        listed = Counter(p.code for p in self.problems)
+        return {code: n - listed[code] for code, n in self.counts.items() if n > listed[code]}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        names = (
+            "path",
+            "purpose",
+            "rows",
+            "usable",
+            "bad_rows",
+            "format",
+            "columns",
+            "unused",
+            "label_rule",
+            "classes",
+            "counts",
+            "characters",
+        )
+        problems = [p.as_json() for p in self.problems]
+        return {"v": 1, **{name: getattr(self, name) for name in names}, "ok": self.ok, "problems": problems}
