@@ -74,7 +74,9 @@ def shared_testdata() -> Path:
     for place in places:
         if (place / "real").is_dir():
             return place
-    pytest.skip(f"no folder real/ in {' or '.join(map(str, places))} (SWIFTSHELL_SHARED_TESTDATA names another place)")
+    pytest.skip(
+        f"no folder real/ in {' or '.join(map(str, places))} (SWIFTSHELL_SHARED_TESTDATA names another place)"
+    )
 
 
 @pytest.fixture
