@@ -130,6 +130,14 @@ def test_the_lock_is_complete_and_is_what_is_installed(repository: Path) -> None
         assert [name for name in installed if re.match(r"(nvidia|cuda)-", name)] == []
 
 
+def test_the_doctor_knows_the_locked_versions(repository: Path) -> None:
+    from swiftshell.api.doctor import LOCKED
+
+    for name, version in LOCKED.items():
+        for lock in ("cpu", "cuda"):
+            assert pins(repository, lock)[canonicalize_name(name)].split("+")[0] == version
+
+
 def test_the_version_is_said_once_and_the_same(repository: Path) -> None:
     import swiftshell
 
