@@ -188,7 +188,8 @@ def _finish_artifacts(step: StepPaths, stage: Stage, request: StepRequest, outco
         folder, final = ctx.out / slot, step.out / slot
         files = artifact.inventory(folder)
         for path in folder.rglob("*"):  # shared disks: never leave an output only its owner can read
-            os.chmod(path, 0o750 if path.is_dir() else 0o640)
+            if not path.is_symlink() and (path.is_dir() or path.stat().st_nlink == 1):  # links are someone else's file
+                os.chmod(path, 0o750 if path.is_dir() else 0o640)
         data = {
             "id": f"{request.run}/{request.step}/{slot}", "name": f"{request.step}.{slot}", "stage": request.stage,
             "run": request.run, "step": request.step, "lineage": request.lineage, "fingerprint": request.fingerprint,

@@ -1,0 +1,1 @@
+"""Facts about this machine, never guesses: what was found, and where it was found."""
