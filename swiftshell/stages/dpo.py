@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from swiftshell.stages.base import SimpleStage, Slot
-from swiftshell.stages.shared import LearningRate, Training
+from swiftshell.stages.base import Slot
+from swiftshell.stages.shared import LearningRate, Training, TrainingStage
 
 DpoLoss = Literal["sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
                   "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"]
@@ -21,9 +21,10 @@ class DpoParams(Training):
     loss_type: DpoLoss = "sigmoid"
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     precompute_ref_log_probs: bool = False
+    other_reference: bool = False  # accept a reference that is not the SFT model, knowing what it means
 
 
-class Dpo(SimpleStage):
+class Dpo(TrainingStage):
     """Learn from pairs, against the SFT model as fixed reference."""
 
     name = "dpo"
@@ -36,7 +37,6 @@ class Dpo(SimpleStage):
     )
     outputs = (Slot("adapter", ("adapter",), required=False), Slot("model", ("model",), required=False))
     engine = "swiftshell.engines.trl_dpo:run"
-    distributions = ("torch", "transformers", "trl", "peft")
 
 
 STAGE = Dpo()

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from swiftshell.stages.base import SimpleStage, Slot
-from swiftshell.stages.shared import LearningRate, Training
+from swiftshell.stages.base import Slot
+from swiftshell.stages.shared import LearningRate, Training, TrainingStage
 
 
 class KtoParams(Training):
@@ -20,9 +20,10 @@ class KtoParams(Training):
     undesirable_weight: float | Literal["auto"] = "auto"
     per_device_train_batch_size: Annotated[int, Field(ge=2)] = 8
     precompute_ref_log_probs: bool = False
+    other_reference: bool = False  # accept a reference that is not the SFT model, knowing what it means
 
 
-class Kto(SimpleStage):
+class Kto(TrainingStage):
     """Learn from single thumbs, against the SFT model as fixed reference."""
 
     name = "kto"
@@ -35,7 +36,6 @@ class Kto(SimpleStage):
     )
     outputs = (Slot("adapter", ("adapter",), required=False), Slot("model", ("model",), required=False))
     engine = "swiftshell.engines.trl_kto:run"
-    distributions = ("torch", "transformers", "trl", "peft")
 
 
 STAGE = Kto()

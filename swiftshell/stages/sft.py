@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from swiftshell.stages.base import SimpleStage, Slot
-from swiftshell.stages.shared import LearningRate, Training
+from swiftshell.stages.base import Slot
+from swiftshell.stages.shared import LearningRate, Training, TrainingStage
 
 
 class SftParams(Training):
@@ -17,7 +17,7 @@ class SftParams(Training):
     completion_only_loss: bool = True
 
 
-class Sft(SimpleStage):
+class Sft(TrainingStage):
     """Teach a base model to answer."""
 
     name = "sft"
@@ -29,7 +29,6 @@ class Sft(SimpleStage):
     )
     outputs = (Slot("adapter", ("adapter",), required=False), Slot("model", ("model",), required=False))
     engine = "swiftshell.engines.trl_sft:run"
-    distributions = ("torch", "transformers", "trl", "peft")
 
 
 STAGE = Sft()

@@ -1,0 +1,108 @@
+"""What KTO and DPO do alike: the reference is set up, proven before the first step, and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from swiftshell.engines import loading, probe, references, training
+from swiftshell.engines.callbacks import BeforeFirstStep, ShellCallback
+from swiftshell.engines.loading import Precision, Stack
+from swiftshell.engines.references import Expectation, Models
+from swiftshell.engines.rows import Example
+from swiftshell.errors import fail
+from swiftshell.stages.base import Context, StepRequest
+
+_PRECOMPUTED = ("ref_logps", "ref_chosen_logps")  # TRL's columns of KTO and DPO
+_PRECOMPUTED_ROWS = 8
+
+
+def tell_choices(policy: Stack, reference: Stack, models: Models, params: Any, tokenizer: Any, ctx: Context) -> None:
+    """Note what a user may not expect: kept LoRA settings, a second model in memory, another template."""
+    if policy.adapter is not None:
+        shape = loading.adapter_shape(policy.adapter)
+        if (shape.get("r"), shape.get("lora_alpha")) != (params.lora.r, params.lora.lora_alpha):
+            ctx.note("train.lora_from_adapter", r=shape.get("r"), lora_alpha=shape.get("lora_alpha"))
+    if models.mode == "second_model" and params.tuning == "lora":
+        ctx.note("train.second_model", reference=reference.name or str(reference.path))
+    mine = loading.tokenizer_hashes(policy.tokenizer_folder, tokenizer)
+    theirs = loading.load_tokenizer(reference.tokenizer_folder)
+    if mine != loading.tokenizer_hashes(reference.tokenizer_folder, theirs):
+        ctx.warn("train.template_differs", policy=str(policy.tokenizer_folder), reference=str(reference.tokenizer_folder))
+
+
+class ReferenceProof:
+    """Ask the trainer's reference about the probe rows once everything is loaded, and refuse a wrong answer."""
+
+    def __init__(self, expected: Expectation, own: Sequence[Example], models: Models, precision: Precision) -> None:
+        self.expected, self._precision = expected, precision
+        self._own_rows = [probe.ProbeRow(e.prompt_ids, e.answers[0]) for e in own[:_PRECOMPUTED_ROWS]]
+        # What the model given as reference says of the first rows trained on, should TRL compute its answers in advance.
+        self._own_logps = probe.independent_logps(models.reference, self._own_rows, precision)
+        self.difference: float | None = None
+        self.found: list[float] = []
+
+    def check(self, trainer: Any, ctx: Context) -> None:
+        """Compare.
+
+        Raises:
+            SwiftshellError: `train.reference_mismatch`.
+        """
+        ctx.phase("checking the reference")
+        self.found = probe.trainer_logps(trainer, self.expected.rows)
+        self.difference = probe.refuse_if_different(self.expected.logps, self.found, self.expected.rows, self._precision,
+                                                    name=self.expected.name, source=self.expected.source)
+        column = next((c for c in _PRECOMPUTED if c in trainer.train_dataset.column_names), None)
+        if column is not None:
+            stored = [float(v) for v in trainer.train_dataset[: len(self._own_rows)][column]]
+            probe.refuse_if_different(self._own_logps, stored, self._own_rows, self._precision, name=self.expected.name,
+                                      source="computed")
+        ctx.note("train.reference_proven", name=self.expected.name, rows=len(self.expected.rows),
+                 difference=round(self.difference, 7), source=self.expected.source)
+
+
+def attach(trainer: Any, proof: ReferenceProof, models: Models, request: StepRequest, ctx: Context) -> None:
+    """Give the trainer the policy's weights and the callbacks: resume, proof, reporting, in this order."""
+    place_policy(trainer, models, request.params)
+    actions: list[Callable[[], None]] = []
+    if request.resume_from is not None:
+        folder: Path = request.resume_from
+        actions.append(lambda: training.restore_default(trainer, folder))
+    actions.append(lambda: proof.check(trainer, ctx))
+    trainer.add_callback(BeforeFirstStep(*actions))
+    trainer.add_callback(ShellCallback(ctx))
+
+
+def place_policy(trainer: Any, models: Models, params: Any) -> None:
+    """Put the policy's weights into the trainer built on the reference, in float32 and unrounded."""
+    if params.tuning == "full":
+        return
+    loading.trainables_to_float32(trainer.model)
+    if models.inject is not None:
+        loading.restore_adapter(trainer.model, models.inject)
+    trained = [n for n, p in trainer.model.named_parameters() if p.requires_grad]
+    if not trained or any(".ref." in n for n in trained):
+        raise fail("train.nothing_trainable", exit_code=3, count=len(trained))
+
+
+def reference_record(reference: Stack, expected: Expectation, precision: Precision) -> dict[str, Any]:
+    """Return the artifact's `reference`: which model, how it is assembled, and its probe."""
+    entries = [{k: v for k, v in dict(e).items() if k in ("kind", "path", "id", "name")} for e in reference.entries]
+    recorded = reference.record.get("probe")
+    kept: Mapping[str, Any] = recorded if recorded else probe.record(expected.rows, expected.logps, None, precision)
+    return {"id": reference.record.get("id"), "path": str(reference.path), "name": reference.name,
+            "kind": "adapter" if reference.adapter else "model", "stack": entries, "probe": dict(kept)}
+
+
+def expectation(policy: Stack, reference: Stack, models: Models, examples: Sequence[Example], params: Any,
+                precision: Precision, ctx: Context) -> Expectation:
+    """Return what the reference must say; notes a probe that has no record, or one that cannot tell base from SFT."""
+    own = probe.choose_rows(examples, params.probe_rows)
+    expected = references.expectation(policy, reference, models, own, params, precision)
+    if expected.source == "computed":
+        ctx.note("train.reference_computed", name=expected.name)
+    recorded = (reference.record.get("probe") or {})
+    if recorded.get("base_logps"):
+        training.warn_if_probe_is_weak(recorded, precision, ctx)
+    return expected

@@ -1,0 +1,283 @@
+"""Turn a data file into the rows a TRL trainer takes, with every row's length checked before any weights load.
+
+Token counts come from the same calls of the tokenizer that TRL makes; `agrees` holds the trainer to them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from swiftshell.engines import templates
+from swiftshell.errors import Problem, SwiftshellError, fail
+from swiftshell.stages.base import Context, InputRef, Stopped
+
+SHOWN = 20  # offending rows told one by one; the rest are counted
+_TRL_KEYS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text", "tools", "chat_template_kwargs")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row, ready to train on, and its tokens.
+
+    Attributes:
+        number, line, file: its place in the source.
+        data: what the trainer gets.
+        prompt_ids: tokens that are only read.
+        answers: tokens that are learned from: one list, or chosen and rejected.
+    """
+
+    number: int
+    line: int | None
+    file: str
+    data: dict[str, Any]
+    prompt_ids: tuple[int, ...] = ()
+    answers: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def length_tokens(self) -> int:
+        return len(self.prompt_ids) + max(len(a) for a in self.answers)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows of one data input.
+
+    Attributes:
+        examples: rows that are trained on, in the order of the source.
+        read: rows in the source; `dropped`: numbers of those left out by `drop_budget`.
+        chat: rows go through the chat template.
+        assistant_only_loss: TRL masks everything but the assistant's turns.
+    """
+
+    examples: list[Example]
+    read: int
+    dropped: list[int]
+    chat: bool
+    assistant_only_loss: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How rows are read: for what purpose, with which tokenizer, up to which length."""
+
+    purpose: str
+    tokenizer: Any
+    limit_tokens: int
+    context_tokens: int | None
+    drop_budget: int
+    assistant_only_loss: bool | str = False
+    packing: bool = False
+
+
+def prepare(ref: InputRef, how: Reading, ctx: Context) -> Prepared:
+    """Read, convert, tokenize and check the rows of an input.
+
+    Raises:
+        SwiftshellError: rows that cannot be trained on, all of them counted, the first `SHOWN` with their places.
+    """
+    examples, bad = _read(ref, how, ctx)
+    read, how = len(examples) + bad, replace(how, drop_budget=how.drop_budget - bad)
+    chat = how.tokenizer.chat_template is not None and "text" not in examples[0].data
+    examples = _as_plain(examples, how, ctx) if not chat else examples
+    examples, masked = _assistant_loss(examples, how, chat, ctx)
+    template = templates.training_template(how.tokenizer) if masked else None
+    tokenized = _tokenize(examples, how, ctx, masked=masked, template=template)
+    kept, dropped = _checked(tokenized, how, ctx)
+    return Prepared(kept, read, dropped, chat, masked, dataset_facts(ref, read))
+
+
+def _read(ref: InputRef, how: Reading, ctx: Context) -> tuple[list[Example], int]:
+    """Return the good rows of an input and how many rows were left out as bad (no more than `drop_budget`)."""
+    from swiftshell.data.load import load_input
+
+    rows, report = load_input(ref, how.purpose, drop_budget=how.drop_budget)
+    for problem in {p.code: p for p in reversed(report.problems) if p.severity == "warning"}.values():
+        ctx.warn(problem.code, **{"row": problem.row, "file": problem.file, **problem.values})
+    if report.bad_rows:
+        ctx.note("train.bad_rows_dropped", count=report.bad_rows, total=report.rows)
+    return [Example(r.number, r.line, r.file or str(ref.path), {k: r.data[k] for k in _TRL_KEYS if r.data.get(k) is not None})
+            for r in rows], report.bad_rows
+
+
+def _as_plain(examples: list[Example], how: Reading, ctx: Context) -> list[Example]:
+    """Convert chat rows to plain text for a model without a chat template.
+
+    Raises:
+        SwiftshellError: rows that are conversations; those that are too long as well are told in the same breath.
+    """
+    plain = [(e, templates.plain_row(e.data)) for e in examples]
+    chats = [e for e, data in plain if data is None]
+    good = [replace(e, data=data) for e, data in plain if data is not None]
+    if chats:
+        first = chats[0]
+        problem = Problem("train.chat_needs_template", {"count": len(chats), "total": len(examples)}, file=first.file,
+                          line=first.line, row=first.number)
+        raise SwiftshellError([problem, *_too_long(_tokenize(good, how, ctx), how)])
+    joins = [e for e in good if "prompt" in e.data and e.data["prompt"].rstrip() == e.data["prompt"] and not
+             any(str(e.data[k])[:1].isspace() for k in ("completion", "chosen", "rejected") if k in e.data)]
+    ctx.note("train.plain_text", rows=len(good), tight=len(joins))
+    return good
+
+
+def _assistant_loss(examples: list[Example], how: Reading, chat: bool, ctx: Context) -> tuple[list[Example], bool]:
+    """Decide what an SFT loss looks at; rows of messages are split where only the last answer can be told apart."""
+    asked = how.assistant_only_loss
+    messages = [e for e in examples if "messages" in e.data]
+    if how.purpose != "sft" or not chat or not messages or asked is False:
+        if asked is True:
+            raise fail("train.assistant_only_needs_chat", file=examples[0].file)
+        return examples, False
+    if templates.has_markers(how.tokenizer.chat_template) or templates.training_template(how.tokenizer):
+        return examples, True
+    if asked is True:
+        raise fail("train.no_generation_markers", file=examples[0].file)
+    several = sum(1 for e in messages if sum(t["role"] == "assistant" for t in e.data["messages"]) > 1)
+    if several:
+        ctx.note("train.last_turn_only", rows=several)
+    return [replace(e, data=templates.last_turn(e.data)) if "messages" in e.data else e for e in examples], False
+
+
+def _tokenize(examples: list[Example], how: Reading, ctx: Context, *, masked: bool = False,
+              template: str | None = None) -> list[Example]:
+    """Tokenize every row, with progress in rows."""
+    total, out = len(examples), []
+    for done, example in enumerate(examples, 1):
+        out.append(_with_tokens(example, how.tokenizer, masked, template))
+        if done % 50 == 0 or done == total:
+            ctx.progress(done, total, "rows")
+            if ctx.stop_requested():
+                raise Stopped
+    return out
+
+
+def _with_tokens(example: Example, tokenizer: Any, masked: bool, template: str | None) -> Example:
+    data = example.data
+    options = _template_options(data, template)
+    if "text" in data:
+        return replace(example, answers=(tuple(_ids(tokenizer, _ended(data["text"], tokenizer), {})),))
+    if "messages" in data:
+        encoded = tokenizer.apply_chat_template(data["messages"], tokenize=True, return_dict=True,
+                                                return_assistant_tokens_mask=masked, **options)
+        ids = encoded["input_ids"]
+        mask = encoded.get("assistant_masks") or [1] * len(ids)
+        first = mask.index(1) if 1 in mask else len(ids)
+        return replace(example, prompt_ids=tuple(ids[:first]), answers=(tuple(ids[first:]),))
+    answers = [data[k] for k in ("completion", "chosen", "rejected") if k in data]
+    if isinstance(data["prompt"], str):
+        prompt = _ids(tokenizer, data["prompt"], {})
+        whole = [_ids(tokenizer, data["prompt"] + _ended(a, tokenizer), {}) for a in answers]
+    else:
+        prompt = _ids(tokenizer, data["prompt"], {**options, "add_generation_prompt": True})
+        whole = [_ids(tokenizer, [*data["prompt"], *a], options) for a in answers]
+    cut = min(_common(prompt, ids) for ids in whole)
+    return replace(example, prompt_ids=tuple(prompt[:cut]), answers=tuple(tuple(ids[cut:]) for ids in whole))
+
+
+def _template_options(data: Mapping[str, Any], template: str | None) -> dict[str, Any]:
+    tools = data.get("tools")
+    return {"chat_template": template, "tools": json.loads(tools) if isinstance(tools, str) else tools,
+            **data.get("chat_template_kwargs", {})}
+
+
+def _ids(tokenizer: Any, value: Any, options: Mapping[str, Any]) -> list[int]:
+    if isinstance(value, str):
+        found: list[int] = tokenizer(text=value)["input_ids"]
+        return found
+    ids: list[int] = tokenizer.apply_chat_template(value, tokenize=True, return_dict=True, **options)["input_ids"]
+    return ids
+
+
+def _ended(text: str, tokenizer: Any) -> str:
+    """End plain text with the end-of-text token, as TRL does; a chat template brings its own end of turn."""
+    return text if text.endswith(tokenizer.eos_token) else text + tokenizer.eos_token
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    count = 0
+    for a, b in zip(first, second, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _checked(examples: list[Example], how: Reading, ctx: Context) -> tuple[list[Example], list[int]]:
+    """Refuse rows that would be cut or teach nothing, or drop them if there are no more than `drop_budget`."""
+    empty = [e for e in examples if _teaches_nothing(e)]
+    long = [] if how.packing else [e for e in examples if e.length_tokens > how.limit_tokens]
+    bad = {id(e) for e in (*empty, *long)}
+    if not bad:
+        return examples, []
+    if len(bad) > how.drop_budget or len(bad) == len(examples):
+        raise SwiftshellError([*_empty(empty, len(examples)), *_too_long(examples, how)])
+    dropped = [e.number for e in examples if id(e) in bad]
+    ctx.note("train.rows_dropped", count=len(dropped), total=len(examples), limit=how.limit_tokens,
+             rows=", ".join(map(str, dropped[:SHOWN])) + (" …" if len(dropped) > SHOWN else ""))
+    return [e for e in examples if id(e) not in bad], dropped
+
+
+def _teaches_nothing(example: Example) -> bool:
+    """Tell whether a row has an answer without text: TRL would train on the end of turn alone."""
+    data = example.data
+    if any(not a for a in example.answers):
+        return True
+    texts: list[Any] = [data[k] for k in ("completion", "chosen", "rejected", "text") if k in data]
+    texts += [[t] for t in data.get("messages", []) if t.get("role") == "assistant"]
+    return any(not _text(t).strip() for t in texts)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "".join(str(t.get("content") or t.get("tool_calls") or "") for t in value)
+
+
+def _empty(examples: list[Example], total: int) -> list[Problem]:
+    if not examples:
+        return []
+    places = [Problem("train.row_empty", {}, file=e.file, line=e.line, row=e.number) for e in examples[:SHOWN]]
+    return [*places, Problem("train.rows_empty", {"count": len(examples), "total": total, "rows": [e.number for e in
+                                                                                                 examples]})]
+
+
+def _too_long(examples: list[Example], how: Reading) -> list[Problem]:
+    """Return a problem for each of the first rows over the limit, and one that counts them all."""
+    long = [e for e in examples if e.length_tokens > how.limit_tokens]
+    if not long:
+        return []
+    code = "train.row_beyond_context" if how.context_tokens else "train.row_too_long"
+    places = [Problem(code, {"tokens": e.length_tokens, "prompt_tokens": len(e.prompt_ids), "limit": how.limit_tokens},
+                      file=e.file, line=e.line, row=e.number) for e in long[:SHOWN]]
+    total = "train.rows_beyond_context" if how.context_tokens else "train.rows_too_long"
+    counted = Problem(total, {
+        "count": len(long), "total": len(examples), "limit": how.limit_tokens, "drop_budget": how.drop_budget,
+        "longest": max(e.length_tokens for e in long), "rows": [[e.number, e.length_tokens] for e in long],
+    }, file=long[0].file)
+    return [*places, counted]
+
+
+def dataset_facts(ref: InputRef, rows: int) -> dict[str, Any]:
+    """Return what the artifact records of its data: path, digest (as the plan computes it), rows."""
+    from swiftshell.data.load import fingerprint
+
+    return {"path": str(ref.path), "sha256": fingerprint(ref.path), "rows": rows}
+
+
+def check_agreement(prepared: Sequence[Example], trained: Any, of: Callable[[Mapping[str, Any]], list[int]]) -> None:
+    """Hold the trainer's own tokens to those that were checked.
+
+    `trained` is the trainer's tokenized data set, `of` returns a row's whole token list as the trainer has it.
+
+    Raises:
+        SwiftshellError: rows are missing or differ; training on something unchecked is refused.
+    """
+    if len(trained) != len(prepared):
+        raise fail("train.rows_disagree", exit_code=3, checked=len(prepared), trained=len(trained))
+    for example, row in zip(prepared, trained, strict=True):
+        whole = [i for a in example.answers for i in a]
+        if of(row) != [*example.prompt_ids, *whole]:
+            raise fail("train.tokens_disagree", exit_code=3, file=example.file, line=example.line, row=example.number)

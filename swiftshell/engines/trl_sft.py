@@ -1,0 +1,79 @@
+"""SFT with TRL's SFTTrainer: demonstrations in, an adapter (or a whole model) out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swiftshell.engines import arguments, loading, probe, quantization, rows, training
+from swiftshell.engines.loading import Precision, Stack
+from swiftshell.engines.rows import Prepared, Reading
+from swiftshell.stages.base import Context, Outcome, StepRequest
+
+
+def run(request: StepRequest, ctx: Context) -> Outcome:
+    """Train on demonstrations and record what the trained model says about a few fixed rows."""
+    params = request.params
+    arguments.refuse_impossible(request)
+    loading.use_one_gpu()
+    training.phase(ctx, "tokenizing")
+    policy = loading.stack_of(request.input("policy"))
+    tokenizer = loading.load_tokenizer(policy.tokenizer_folder)
+    limit, context = loading.length_limit(params.max_length, policy.base)
+    reading = Reading("sft", tokenizer, limit, context, params.drop_budget, params.assistant_only_loss, params.packing)
+    data = rows.prepare(request.input("train_data"), reading, ctx)
+    evaluation = rows.prepare(request.input("eval_data"), reading, ctx) if request.inputs.get("eval_data") else None
+
+    training.phase(ctx, "loading")
+    with quantization.hidden_unless(quantization.needs_bitsandbytes(params.quantization, params.optim)):
+        from trl import SFTTrainer
+    training.quiet_libraries()
+    precision = loading.choose_precision(params, policy.base)
+    args = _arguments(request, ctx, precision, policy, limit, data, evaluation)
+    model = loading.load_stack(policy, precision, trainable=True)
+    fresh_lora = params.tuning == "lora" and policy.adapter is None
+    probe_rows = probe.choose_rows(data.examples, params.probe_rows)
+    before = None if params.tuning == "lora" else probe.independent_logps(model, probe_rows, precision)
+    trainer = SFTTrainer(
+        model=model, args=args, processing_class=tokenizer,
+        train_dataset=training.data_set([e.data for e in data.examples]),
+        eval_dataset=training.data_set([e.data for e in evaluation.examples]) if evaluation else None,
+        peft_config=loading.lora_config(params.lora) if fresh_lora else None,
+    )
+    if not params.packing:
+        rows.check_agreement(data.examples, trainer.train_dataset, lambda r: r["input_ids"])
+    _finish_weights(trainer, policy, params)
+    _attach(trainer, ctx)
+    training.train(trainer, request, ctx)
+
+    slot, _ = training.save(trainer, request, ctx, policy)
+    record = training.own_probe(trainer, probe_rows, precision, base_logps=before)
+    training.warn_if_probe_is_weak(record, precision, ctx)
+    summary = {"assistant_only_loss": data.assistant_only_loss, "chat": data.chat}
+    return training.outcome(trainer, slot, policy, tokenizer, precision, data, summary, probe=record)
+
+
+def _arguments(request: StepRequest, ctx: Context, precision: Precision, policy: Stack, limit: int, data: Prepared,
+               evaluation: Prepared | None) -> Any:
+    from trl import SFTConfig
+
+    split = "prompt" in data.examples[0].data
+    return arguments.make(
+        SFTConfig, request, ctx, precision, limit_tokens=limit, weight_bytes=loading.weight_bytes(policy.base),
+        evaluates=evaluation is not None, packing=request.params.packing,
+        assistant_only_loss=data.assistant_only_loss,
+        completion_only_loss=request.params.completion_only_loss if split else None,
+    )
+
+
+def _finish_weights(trainer: Any, policy: Stack, params: Any) -> None:
+    """Undo TRL's cast to bfloat16 on a quantized base; weights that were loaded are loaded again, unrounded."""
+    if params.tuning == "lora" and params.quantization != "none":
+        loading.trainables_to_float32(trainer.model)
+        if policy.adapter is not None:
+            loading.restore_adapter(trainer.model, policy.adapter)
+
+
+def _attach(trainer: Any, ctx: Context) -> None:
+    from swiftshell.engines.callbacks import ShellCallback
+
+    trainer.add_callback(ShellCallback(ctx))
