@@ -47,6 +47,21 @@ def read_json(path: Path) -> Any | None:
     return json.loads(text)
 
 
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return a record, or None if it does not exist.
+
+    Raises:
+        ValueError: it cannot be read or is no JSON object; the message names the file.
+    """
+    try:
+        data = read_json(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if data is not None and not isinstance(data, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return data
+
+
 def read_json_or_none(path: Path) -> Any | None:
     """Return the parsed file, or None if it is absent or unreadable."""
     try:

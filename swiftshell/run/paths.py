@@ -92,6 +92,11 @@ class AttemptPaths:
         return self.root / "exit.json"
 
     @property
+    def result(self) -> Path:
+        """Return the result of an attempt that the step went on from (resumed, or lost): it is closed."""
+        return self.root / "result.json"
+
+    @property
     def log(self) -> Path:
         return self.root / "log.txt"
 
@@ -140,4 +145,11 @@ class RunPaths:
     def steps(self) -> list[StepPaths]:
         """Return the steps in order."""
         folder = self.root / "steps"
-        return [StepPaths(p) for p in sorted(folder.iterdir()) if p.is_dir()] if folder.is_dir() else []
+        found = sorted(p for p in folder.iterdir() if _is_step(p)) if folder.is_dir() else []
+        return [StepPaths(p) for p in found]
+
+
+def _is_step(path: Path) -> bool:
+    """Tell a step's folder (`02-kto`) from whatever else someone put there."""
+    number, dash, step_id = path.name.partition("-")
+    return bool(number.isdigit() and dash and step_id and path.is_dir())
