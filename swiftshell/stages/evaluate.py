@@ -17,7 +17,7 @@ class EvaluateParams(Params):
 
     metrics: list[Metric] = ["desirable_share", "exact_match", "perplexity", "preference_accuracy", "preference_auc"]
     max_new_tokens: PositiveInt = 128
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt | Literal["auto"] = "auto"
     max_length: PositiveInt = 1024
     limit: Annotated[int, Field(ge=0)] = 0
     dtype: Dtype = "auto"

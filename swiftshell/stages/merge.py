@@ -15,7 +15,7 @@ class MergeParams(Params):
 
     dtype: Dtype = "auto"
     max_logit_diff: Annotated[float, Field(gt=0)] | None = None  # None: chosen by dtype
-    min_top1_agreement: Annotated[float, Field(gt=0, le=1)] = 0.99
+    min_top1_agreement: Annotated[float, Field(gt=0, le=1)] | None = None  # None: chosen by dtype
     probe_rows: Annotated[int, Field(ge=1)] = 16
     max_shard_size: str = "4GB"
 
