@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from swiftshell import __version__
-from swiftshell.i18n import LANGUAGES, set_language, t
+from swiftshell.i18n import LANGUAGES, has, language, set_language, t
 
 if TYPE_CHECKING:
     from swiftshell.result import Result
@@ -60,6 +60,7 @@ def overview() -> str:
 
 def parser_for(verb: str) -> argparse.ArgumentParser:
     """Return a verb's parser with the options every verb takes."""
+    _speak(argparse)
     parser = _Parser(prog=f"swiftshell {verb}", description=t("cli." + verb), allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False)
     import_module(VERBS[verb]).add_arguments(parser)
@@ -79,6 +80,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         print(f"{t('core.error')}[cli.usage_error]: {message}\n{t('core.hint')}: {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
+
+
+def _speak(module: Any) -> None:
+    """Let argparse's own sentences ("unrecognized arguments", "usage: ") be in the language in force.
+
+    argparse sends them through gettext's `_`, which looks for compiled catalogues of a domain nobody installs; our
+    catalogue has the same sentences under `argparse.<English text>`.
+    """
+    if language() != "en":
+        module._ = lambda text: t(f"argparse.{text}") if has(f"argparse.{text}") else text
 
 
 def _verb(verb: str, argv: list[str]) -> int:
