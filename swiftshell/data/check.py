@@ -91,6 +91,7 @@ class Check:
         self._check_classes()
         if report.rows == 0 and not report.problems:
             report.add(Problem("data.empty", {"path": report.path}, file=report.path))
+        report.close()
         return good
 
     def _detect(self, head: list[Row], rule: Rule | None) -> Layout | None:

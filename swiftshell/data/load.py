@@ -15,7 +15,7 @@ from typing import Any
 
 from swiftshell.data.check import Check
 from swiftshell.data.read import data_files
-from swiftshell.data.report import DataReport
+from swiftshell.data.report import MORE, DataReport
 from swiftshell.data.row import PURPOSES, Purpose, Row
 from swiftshell.data.tally import overlap
 from swiftshell.errors import Problem, SwiftshellError
@@ -81,8 +81,7 @@ def load_with_report(
     check = _check(path, purpose, options)
     rows = check.finish(list(check.rows()))
     report = check.report
-    row_errors = [p for p in report.errors if p.row is not None]
-    beyond_rows = len(report.errors) > len(row_errors)
+    beyond_rows = any(p.row is None and p.code != MORE for p in report.errors)
     if report.errors and (beyond_rows or report.bad_rows > drop_budget or not rows):
         raise SwiftshellError(_first(report))
     return rows, report
@@ -168,15 +167,16 @@ def _check(path: Path, purpose: str, options: Mapping[str, Any]) -> Check:
 
 def _first(report: DataReport) -> list[Problem]:
     """Return the first problems of every kind, and for what is left out the number of each kind."""
-    per_code = max(2, _SHOWN // max(1, len({p.code for p in report.errors})))
+    errors = [p for p in report.errors if p.code != MORE]
+    per_code = max(2, _SHOWN // max(1, len({p.code for p in errors})))
     shown: dict[str, int] = {}
     listed = []
-    for problem in report.errors:
+    for problem in errors:
         shown[problem.code] = shown.get(problem.code, 0) + 1
         if shown[problem.code] <= per_code:
             listed.append(problem)
     for code, number in shown.items():
         if (more := report.counts[code] - min(number, per_code)) > 0:
             values = {"more": more, "code": code, "total": report.counts[code]}
-            listed.append(Problem("data.and_more", values, file=report.path))
+            listed.append(Problem(MORE, values, file=report.path))
     return listed

@@ -10,6 +10,7 @@ from swiftshell.data.row import Purpose
 from swiftshell.errors import Problem
 
 SHOWN_PER_CODE = 20
+MORE = "data.and_more"
 
 
 @dataclass
@@ -26,7 +27,8 @@ class DataReport:
         label_rule: how labels were read (see `labels.Rule.kind`), None without labels.
         classes: KTO: number of desirable and undesirable rows.
         counts: problem code → number of times, also beyond those listed.
-        problems: the first `SHOWN_PER_CODE` of every code, in the order of the file.
+        problems: the first `SHOWN_PER_CODE` of every code as they were found, then for every code with more of
+            them one `data.and_more` with their number.
         characters: part (prompt, answer) → {"edges", "counts", "max", "mean"}.
     """
 
@@ -60,10 +62,14 @@ class DataReport:
         if seen <= SHOWN_PER_CODE:
             self.problems.append(problem)
 
-    def unlisted(self) -> dict[str, int]:
-        """Return by code how many problems were counted and not listed."""
+    def close(self) -> None:
+        """Say of every code how many more there are than those listed."""
         listed = Counter(p.code for p in self.problems)
-        return {code: n - listed[code] for code, n in self.counts.items() if n > listed[code]}
+        severity = {p.code: p.severity for p in self.problems}
+        for code, total in self.counts.items():
+            if (more := total - listed[code]) > 0:
+                values = {"more": more, "code": code, "total": total}
+                self.problems.append(Problem(MORE, values, file=self.path, severity=severity[code]))
 
     def as_json(self) -> dict[str, Any]:
         """Return the stable JSON form."""
