@@ -76,7 +76,7 @@ def _load() -> dict[str, Any]:
 
 @cache
 def fields(stage: str) -> dict[str, dict[str, Any]]:
-    """Return the fields of a stage's TRL configuration by name, each {"type", "default", "deprecated"?}; none, empty."""
+    """Return a stage's TRL fields by name, each {"type", "default", "deprecated"?}; empty if it has none."""
     found: dict[str, dict[str, Any]] = _load()["stages"].get(stage, {}).get("fields", {})
     return found
 

@@ -188,8 +188,8 @@ _CAUSES = (
     (r"end of stream|while scanning a quoted|unexpected end|expected ',' or|while parsing a flow",
      "recipe.yaml_unclosed"),
     (r"cannot start any token|unexpected character", "recipe.yaml_start"),
-    (r"mapping values are not allowed|block end|expected key|expected ':'|simple key|block sequence entries|"
-     r"'-' indicator", "recipe.yaml_indent"),
+    (r"mapping values are not allowed|block end|expected key|expected ':'|simple key", "recipe.yaml_indent"),
+    (r"block sequence entries|'-' indicator", "recipe.yaml_indent"),
 )
 
 

@@ -146,6 +146,13 @@ class Recipe:
                 return step
         raise KeyError(step_id)
 
+    def reading(self, ref: Ref) -> dict[str, Any]:
+        """Return how a dataset's rows are read: what its `data` entry says, also when a download step fetches it first."""
+        if ref.section == "data":
+            return self.data[ref.name].reading()
+        origins = [r for r in self.step(ref.name).refs("dataset") if r.section == "data"] if ref.section == "steps" else []
+        return self.data[origins[0].name].reading() if origins else {}
+
 
 def _origin(repo: str | None, path: Path | None, starter: bool | str | None, revision: str | None,
             source: str) -> dict[str, Any]:

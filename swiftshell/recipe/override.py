@@ -13,7 +13,6 @@ from swiftshell.recipe.parameters import Layers, Origin, ParamPath
 from swiftshell.recipe.suggest import nearest
 from swiftshell.stages.base import Stage
 
-
 Steps = Sequence[tuple[str, Stage | None]]  # the recipe's step ids and stages (None: unknown)
 
 

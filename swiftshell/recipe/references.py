@@ -118,7 +118,8 @@ def _section(checker: Checker, path: KeyPath, owner: str, name: str, scope: Scop
         return None
     mark = checker.document.value_mark(path)
     if owner == "models":
-        kinds = MODEL_KINDS if entries[name].path is not None else MODEL_KINDS[:1]
+        # What a folder or a repository holds is seen when it is opened.
+        kinds = MODEL_KINDS[:1] if entries[name].starter else MODEL_KINDS
         return Ref(text, "models", name, "", kinds, mark.line, mark.column)
     return Ref(text, "data", name, "", ("dataset",), mark.line, mark.column)
 
@@ -177,6 +178,6 @@ def _nowhere(checker: Checker, path: KeyPath, text: str, candidates: list[str]) 
 
 
 def _wrong_kind(checker: Checker, path: KeyPath, slot: Slot, ref: Ref) -> None:
-    facts: dict[str, Any] = {"found": ref.text, "kind": " | ".join(ref.kinds), "slot": slot.name, "kinds": " | ".join(slot.kinds)}
     unmerged = ref.kinds == ("adapter",) and "model" in slot.kinds
-    checker.add(path, "recipe.kind_unmerged" if unmerged else "recipe.kind_wrong", **facts)
+    checker.add(path, "recipe.kind_unmerged" if unmerged else "recipe.kind_wrong", found=ref.text, slot=slot.name,
+                kind=" | ".join(ref.kinds), kinds=" | ".join(slot.kinds))

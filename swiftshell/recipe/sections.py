@@ -59,7 +59,9 @@ def read_data(checker: Checker, value: Any, base: Path) -> dict[str, DataSpec]:
         fields = checker.mapping(path, entry, DATA_KEYS)
         origin = _origin(checker, path, fields, base)
         starter = checker.choice((*path, "starter"), fields.get("starter"), STARTER_DATA)
-        reading: dict[str, Any] = {key: checker.text((*path, key), fields.get(key)) for key in ("split", "file", "format")}
+        reading: dict[str, Any] = {}
+        for key in ("split", "file", "format"):
+            reading[key] = checker.text((*path, key), fields.get(key))
         columns = _columns(checker, (*path, "columns"), fields.get("columns"))
         rule = checker.mapping((*path, "label_rule"), fields.get("label_rule"))
         limit = checker.whole((*path, "limit"), fields.get("limit"), 0, 0, 2**53)
