@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from swiftshell.errors import fail
-from swiftshell.recipe.load import read_document
+from swiftshell.recipe.document import read_document
 from swiftshell.recipe.suggest import nearest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -60,13 +60,13 @@ def shipped() -> tuple[Shipped, ...]:
     return tuple(sorted(found, key=lambda recipe: (not recipe.name.startswith("starter/"), recipe.name)))
 
 
-def find(name_or_path: str) -> Path:
-    """Return the recipe a person names: a file, a shipped recipe's name, or the last part of it.
+def find(name_or_path: str) -> Path | None:
+    """Return the recipe a person names: a file, a shipped recipe's name, or the last part of it; None if there is none.
 
     `recipes/<name>.yaml`, as it is written in a checkout, is found from any folder.
 
     Raises:
-        SwiftshellError: there is no such recipe (the nearest one is named), or the name fits several.
+        SwiftshellError: the name fits several.
     """
     path = Path(name_or_path).expanduser()
     if path.is_file():
@@ -80,8 +80,15 @@ def find(name_or_path: str) -> Path:
         return everything[fitting[0]]
     if fitting:
         raise fail("recipe.shipped_several", name=name_or_path, choices=", ".join(fitting))
-    near = nearest(wanted, everything) or _by_last_part(wanted, list(everything))
-    raise fail("recipe.shipped_unknown" if near else "recipe.shipped_unknown_far", name=name_or_path, nearest=near)
+    return None
+
+
+def closest(name: str) -> str:
+    """Return the shipped recipe whose name, or last part, looks most like this one; empty if none does."""
+    names = [recipe.name for recipe in shipped()]
+    wanted = name.removeprefix("recipes/").removesuffix(".yaml")
+    tails = {known.rpartition("/")[2]: known for known in names}
+    return nearest(wanted, names) or tails.get(nearest(wanted.rpartition("/")[2], tails), "")
 
 
 def copy(name: str, target: str | Path) -> Path:
@@ -91,6 +98,9 @@ def copy(name: str, target: str | Path) -> Path:
         SwiftshellError: there is no such recipe, the target exists, or it cannot be written.
     """
     source = find(name)
+    if source is None:
+        near = closest(name)
+        raise fail("recipe.shipped_unknown" if near else "recipe.shipped_unknown_far", name=name, nearest=near)
     destination = Path(target).expanduser()
     if destination.is_dir():
         destination = destination / source.name
@@ -123,7 +133,3 @@ def _summaries(text: str) -> dict[str, str]:
             found.setdefault("zh" if _HAN.search(said) else "en", said)
     return found
 
-
-def _by_last_part(wanted: str, names: list[str]) -> str:
-    tails = {name.rpartition("/")[2]: name for name in names}
-    return tails.get(nearest(wanted.rpartition("/")[2], tails), "")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from swiftshell.errors import Problem, Severity
-from swiftshell.recipe.load import Document, KeyPath
+from swiftshell.recipe.document import Document, KeyPath
 from swiftshell.recipe.suggest import nearest, shown
 
 

@@ -147,11 +147,13 @@ class Recipe:
         raise KeyError(step_id)
 
     def reading(self, ref: Ref) -> dict[str, Any]:
-        """Return how a dataset's rows are read: what its `data` entry says, also when a download step fetches it first."""
+        """Return how a dataset's rows are read: what its `data` entry says, also if a download step fetches it."""
         if ref.section == "data":
             return self.data[ref.name].reading()
-        origins = [r for r in self.step(ref.name).refs("dataset") if r.section == "data"] if ref.section == "steps" else []
-        return self.data[origins[0].name].reading() if origins else {}
+        if ref.section == "steps":
+            for origin in self.step(ref.name).refs("dataset"):
+                return self.reading(origin)
+        return {}
 
 
 def _origin(repo: str | None, path: Path | None, starter: bool | str | None, revision: str | None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swiftshell.errors import Problem, SwiftshellError
-from swiftshell.recipe.load import parse_value
+from swiftshell.recipe.document import parse_value
 from swiftshell.recipe.model import Recipe
 from swiftshell.recipe.parameters import Layers, Origin, ParamPath
 from swiftshell.recipe.suggest import nearest
@@ -44,7 +44,7 @@ def apply_overrides(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     Raises:
         SwiftshellError: with everything that is wrong with the settings, or with the recipe after them.
     """
-    from swiftshell.recipe.schema import parse_recipe
+    from swiftshell.recipe.load import parse_recipe
 
     return parse_recipe(recipe.text, recipe.file, base_folder=recipe.base_folder,
                         overrides=(*recipe.overrides, *settings))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from swiftshell.errors import Problem
 from swiftshell.recipe import engine_args
-from swiftshell.recipe.load import Mark
+from swiftshell.recipe.document import Mark
 from swiftshell.recipe.suggest import OLD_NAMES, nearest, shown
 from swiftshell.stages import registry
 from swiftshell.stages.base import Stage

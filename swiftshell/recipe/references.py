@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swiftshell.recipe.checking import Checker
-from swiftshell.recipe.load import KeyPath
+from swiftshell.recipe.document import KeyPath
 from swiftshell.recipe.model import DataSpec, ModelSpec, Ref
 from swiftshell.recipe.suggest import nearest, shown
 from swiftshell.stages.base import MODEL_KINDS, Slot, Stage

@@ -13,7 +13,7 @@ from swiftshell.errors import Problem, SwiftshellError
 from swiftshell.recipe import parameters
 from swiftshell.recipe.checking import Checker
 from swiftshell.recipe.defaults import Defaults
-from swiftshell.recipe.load import Document, KeyPath, parse_document, read_document
+from swiftshell.recipe.document import Document, KeyPath
 from swiftshell.recipe.model import Recipe, StepSpec
 from swiftshell.recipe.override import Override, read_overrides
 from swiftshell.recipe.parameters import Layers, Origin, ParamPath
@@ -30,46 +30,12 @@ DEFAULT_SEED = 42
 MAX_SEED = 2**32 - 1
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe file; `overrides` are `--set` arguments (`key=value`, `STEP.key=value`).
+def check_document(document: Document, base: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Check a document and return the recipe it is; relative paths count from `base`, overrides lie on top.
 
     Raises:
         SwiftshellError: with all problems, each with file, line, column and field.
     """
-    path = Path(path)
-    return _build(read_document(path), Path(path).absolute().parent, overrides)
-
-
-def parse_recipe(text: str, file: str | Path | None = None, *, base_folder: Path | None = None,
-                 overrides: Sequence[str] = ()) -> Recipe:
-    """Check a recipe's text. Relative paths count from `base_folder`, else from the file's folder, else from here.
-
-    Raises:
-        SwiftshellError: with all problems.
-    """
-    folder = base_folder or (Path(file).parent if file is not None else Path())
-    return _build(parse_document(text, str(file) if file is not None else None), folder.absolute(), overrides)
-
-
-def recipe_from_mapping(data: dict[str, Any], *, base_folder: Path | None = None,
-                        overrides: Sequence[str] = ()) -> Recipe:
-    """Check a recipe given as plain data (SwiftApp, `swiftshell run <stage>`); its `text` is the YAML it stands for.
-
-    Raises:
-        SwiftshellError: with all problems; places are those of that YAML, so only the field names mean something.
-    """
-    return parse_recipe(to_yaml(data), base_folder=base_folder or Path(), overrides=overrides)
-
-
-def to_yaml(data: dict[str, Any]) -> str:
-    """Return plain data as the YAML of a recipe, keys in their order."""
-    import yaml
-
-    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    return text
-
-
-def _build(document: Document, base: Path, overrides: Sequence[str]) -> Recipe:
     builder = _Builder(document, base, overrides)
     recipe = builder.recipe()
     errors = _unique(builder.checker.errors())
@@ -234,21 +200,3 @@ class _Builder:
                              first=self.document.value_mark(("steps", first, "id")).line)
         return step_id
 
-
-def _dumper() -> Any:
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        """Write scalars so that our reader reads the same values back."""
-
-    def float_(dumper: Any, value: float) -> Any:
-        text = repr(value)
-        special = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
-        return dumper.represent_scalar("tag:yaml.org,2002:float", special.get(text, text))
-
-    Dumper.add_representer(float, float_)
-    Dumper.ignore_aliases = lambda self, data: True  # type: ignore[method-assign]
-    return Dumper
-
-
-_Dumper: Any = _dumper()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from swiftshell.errors import SwiftshellError
 from swiftshell.recipe.checking import Checker
-from swiftshell.recipe.load import KeyPath
+from swiftshell.recipe.document import KeyPath
 from swiftshell.recipe.model import DataSpec, ModelSpec
 from swiftshell.recipe.suggest import shown
 
@@ -59,14 +59,13 @@ def read_data(checker: Checker, value: Any, base: Path) -> dict[str, DataSpec]:
         fields = checker.mapping(path, entry, DATA_KEYS)
         origin = _origin(checker, path, fields, base)
         starter = checker.choice((*path, "starter"), fields.get("starter"), STARTER_DATA)
-        reading: dict[str, Any] = {}
-        for key in ("split", "file", "format"):
-            reading[key] = checker.text((*path, key), fields.get(key))
+        reading: dict[str, Any] = {key: checker.text((*path, key), fields.get(key)) for key in ("split", "file")}
+        reading["format"] = _format(checker, (*path, "format"), fields.get("format"))
         columns = _columns(checker, (*path, "columns"), fields.get("columns"))
-        rule = checker.mapping((*path, "label_rule"), fields.get("label_rule"))
+        rule = _label_rule(checker, (*path, "label_rule"), fields.get("label_rule"))
         limit = checker.whole((*path, "limit"), fields.get("limit"), 0, 0, 2**53)
         if len(checker.errors()) == before:
-            found[name] = DataSpec(name, starter=starter, columns=columns, label_rule=rule or None, limit=limit,
+            found[name] = DataSpec(name, starter=starter, columns=columns, label_rule=rule, limit=limit,
                                    line=checker.document.key_mark(path).line, **origin, **reading)
     return found
 
@@ -105,8 +104,12 @@ def _repo(checker: Checker, path: KeyPath, repo: str) -> None:
 
 
 def _columns(checker: Checker, path: KeyPath, value: Any) -> dict[str, str]:
-    found = {}
-    for key, column in checker.mapping(path, value, _known_columns()).items():
+    found: dict[str, str] = {}
+    if not value:
+        return found
+    from swiftshell.data.detect import ROLES
+
+    for key, column in checker.mapping(path, value, ROLES).items():
         text = checker.text((*path, key), column)
         if text is not None:
             found[key] = text
@@ -115,6 +118,25 @@ def _columns(checker: Checker, path: KeyPath, value: Any) -> dict[str, str]:
     return found
 
 
-def _known_columns() -> Collection[str]:
-    return ("prompt", "completion", "label", "chosen", "rejected", "messages", "text", "reference", "rules", "system",
-            "history", "tools", "images", "lang", "id")
+
+def _format(checker: Checker, path: KeyPath, value: Any) -> str | None:
+    if value is None:
+        return None
+    from swiftshell.data.detect import FORMATS
+
+    found: str | None = checker.choice(path, value, FORMATS)
+    return found
+
+
+def _label_rule(checker: Checker, path: KeyPath, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    rule = checker.mapping(path, value, ("threshold", "desirable", "undesirable"))
+    from swiftshell.data.labels import parse_rule
+
+    try:
+        parse_rule(rule)
+    except SwiftshellError as error:
+        for problem in error.problems:
+            checker.add(path, problem.code, **problem.values)
+    return rule or None
