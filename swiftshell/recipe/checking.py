@@ -93,7 +93,8 @@ class Checker:
         if isinstance(value, bool) or not isinstance(value, int):
             self.add(path, "recipe.param_int", found=shown(value))
         elif not least <= value <= most:
-            self.add(path, "recipe.param_range", found=shown(value), bounds=f"{least} … {most}")
+            bounds = f"≥ {least}" if most >= 2**53 else f"{least} … {most}"
+            self.add(path, "recipe.param_range", found=shown(value), bounds=bounds)
         else:
             return value
         return default
