@@ -19,6 +19,7 @@ OLD_NAMES: dict[str, str] = {
     "target_modules": "lora.target_modules",
     "use_rslora": "lora.use_rslora",
     "use_dora": "lora.use_dora",
+    "warmup_ratio": "warmup_steps",  # below 1 it is a fraction there too
     "batch_size": "per_device_train_batch_size",
     "per_gpu_train_batch_size": "per_device_train_batch_size",
     "train_batch_size": "per_device_train_batch_size",
