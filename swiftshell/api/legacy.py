@@ -265,7 +265,8 @@ class _Translation:
         """Put one training argument where it belongs, or say why it belongs nowhere."""
         known = registry.get(self.stage).params.model_fields
         old = OLD_NAMES.get(key, "")
-        others = [s for s in TRAIN_TYPES if s != self.stage and key in registry.get(s).params.model_fields]
+        ours = old.partition(".")[0] or key
+        others = [s for s in TRAIN_TYPES if s != self.stage and ours in registry.get(s).params.model_fields]
         if key in known:
             self._set(key, value)
         elif key in ("bf16", "fp16"):
@@ -276,7 +277,7 @@ class _Translation:
             self.output_dir = value if self.output_dir is None else self.output_dir
         elif key in _GENERATION:
             self._note("config_generation", field, found=key, stage=self.stage)
-        elif old and old.partition(".")[0] in known:
+        elif old and ours in known:
             self._note("config_renamed", field, found=key, name=old)
             self._set(old, value)
         elif key in engine_args.names(self.stage):

@@ -104,12 +104,12 @@ def copy(name: str, target: str | Path) -> Path:
     destination = Path(target).expanduser()
     if destination.is_dir():
         destination = destination / source.name
+    if destination.exists():
+        raise fail("recipe.copy_exists", target=str(destination))
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with destination.open("x", encoding="utf-8") as file:
             file.write(source.read_text(encoding="utf-8"))
-    except FileExistsError:
-        raise fail("recipe.copy_exists", target=str(destination)) from None
     except OSError as error:
         raise fail("recipe.copy_failed", target=str(destination), reason=error.strerror or str(error)) from None
     return destination

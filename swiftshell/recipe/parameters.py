@@ -112,8 +112,9 @@ def _placed(fault: _Fault, layers: Layers, field_name: str, fallback: Origin) ->
     origin = layers.origin(names) or fallback
     base = origin.field if origin.source == "defaults" else field_name
     mark = origin.key if fault.at_key else origin.value
+    dotted = base + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault.path)
     return Problem(fault.code, fault.values, file=origin.file, line=mark.line if mark else None,
-                   column=mark.column if mark else None, field_name=".".join((base, *names)) if names else base,
+                   column=mark.column if mark else None, field_name=dotted,
                    severity="warning" if fault.warning else "error")
 
 
@@ -137,8 +138,10 @@ def _pydantic(stage: Stage, values: Mapping[str, Any]) -> list[_Fault]:
         found: dict[tuple[str | int, ...], list[Any]] = {}
         for entry in error.errors(include_url=False):
             found.setdefault(_real_path(entry["loc"], values), []).append(entry)
-        return [fault for path, entries in found.items() if not _is_not_finite(values, path)
-                for fault in (_fault(stage, path, entries, values),)]
+        # Of a union such as `all-linear` or a list, a wrong item of the list says more than "not all-linear".
+        inside = {path[:end] for path in found for end in range(1, len(path))}
+        return [_fault(stage, path, entries, values) for path, entries in found.items()
+                if not _is_not_finite(values, path) and path not in inside]
     return []
 
 
