@@ -15,44 +15,11 @@ from typing import Any
 
 from swiftshell import stages
 from swiftshell.recipe.suggest import nearest, shown
+from swiftshell.stages.shared import REFUSED_ARGS
 
 FILE = Path(stages.__file__).parent / "fields.json"
 
-# Fields that swiftshell sets itself -> what to use instead (a parameter, or the catalogue key of the reason).
-_MANAGED: dict[str, str] = {
-    "output_dir": "recipe.managed_run",
-    "resume_from_checkpoint": "recipe.managed_run",
-    "do_train": "recipe.managed_run",
-    "do_eval": "recipe.managed_run",
-    "do_predict": "recipe.managed_run",
-    "run_name": "recipe.managed_run",
-    "save_strategy": "recipe.managed_run",
-    "load_best_model_at_end": "recipe.managed_run",
-    "report_to": "recipe.managed_run",
-    "disable_tqdm": "recipe.managed_run",
-    "push_to_hub": "recipe.managed_network",
-    "hub_model_id": "recipe.managed_network",
-    "hub_token": "recipe.managed_network",
-    "hub_strategy": "recipe.managed_network",
-    "trust_remote_code": "recipe.managed_code",
-    "model_init_kwargs": "recipe.managed_loading",
-    "use_cpu": "recipe.managed_loading",
-    "remove_unused_columns": "recipe.managed_rows",
-    "dataset_num_proc": "recipe.managed_rows",
-    "dataset_kwargs": "recipe.managed_rows",
-    "skip_prepare_dataset": "recipe.managed_rows",
-    "dataloader_drop_last": "recipe.managed_rows",
-    "auto_find_batch_size": "recipe.managed_rows",
-    "sync_ref_model": "recipe.managed_reference",
-    "ref_model_mixup_alpha": "recipe.managed_reference",
-    "ref_model_sync_steps": "recipe.managed_reference",
-    "seed": "recipe.managed_seed",
-}
-_KTO_MANAGED = {
-    "train_sampling_strategy": "recipe.managed_rows",
-    "group_by_length": "recipe.managed_rows",
-    "per_device_eval_batch_size": "recipe.managed_rows",
-}
+# Fields of which a parameter of ours is the other name.
 _COVERED = {"bf16": "dtype", "fp16": "dtype", "bf16_full_eval": "dtype", "fp16_full_eval": "dtype",
             "eval_strategy": "eval_steps"}
 
@@ -83,8 +50,7 @@ def fields(stage: str) -> dict[str, dict[str, Any]]:
 
 def names(stage: str) -> list[str]:
     """Return the names of a stage's TRL fields that may be given through `engine_args`."""
-    managed = {**_MANAGED, **(_KTO_MANAGED if stage == "kto" else {}), **_COVERED}
-    return [name for name in fields(stage) if name not in managed]
+    return [name for name in fields(stage) if name not in REFUSED_ARGS and name not in _COVERED]
 
 
 def known_anywhere(name: str) -> bool:
@@ -101,17 +67,16 @@ def check(stage: str, args: Mapping[str, Any], typed: Collection[str]) -> Iterat
     if not known:
         return
     config, version = _load()["stages"][stage]["config"], _load()["versions"]["trl"]
-    managed = {**_MANAGED, **(_KTO_MANAGED if stage == "kto" else {})}
     for name, value in args.items():
         if name in typed or name in _COVERED:
             yield Finding(name, "recipe.engine_arg_typed", {"found": name, "name": _COVERED.get(name, name)})
+        elif name in REFUSED_ARGS:
+            yield Finding(name, REFUSED_ARGS[name], {"name": name})
         elif name not in known:
             near = nearest(name, [*names(stage), *typed])
             facts = {"found": name, "config": config, "version": version}
             yield (Finding(name, "recipe.engine_arg_unknown", {**facts, "nearest": near}) if near
                    else Finding(name, "recipe.engine_arg_unknown_far", facts))
-        elif name in managed:
-            yield Finding(name, managed[name], {"found": name})
         else:
             if not _fits(known[name]["type"], value):
                 yield Finding(name, "recipe.engine_arg_type", {"found": shown(value), "type": known[name]["type"]},

@@ -17,6 +17,7 @@ from swiftshell.recipe.document import Mark
 from swiftshell.recipe.suggest import OLD_NAMES, nearest, shown
 from swiftshell.stages import registry
 from swiftshell.stages.base import Stage
+from swiftshell.stages.shared import Training, training_problems
 
 ParamPath = tuple[str, ...]
 
@@ -104,7 +105,16 @@ def check(stage: Stage, layers: Layers, field_name: str, fallback: Origin) -> li
     if isinstance(extra, dict):
         faults += [_Fault(("engine_args", f.name), f.code, f.values, at_key=f.at_key, warning=f.warning)
                    for f in engine_args.check(stage.name, extra, stage.params.model_fields)]
+    faults += _together(stage, layers.values) if not any(not fault.warning for fault in faults) else []
     return [_placed(fault, layers, field_name, fallback) for fault in faults]
+
+
+def _together(stage: Stage, values: Mapping[str, Any]) -> Iterator[_Fault]:
+    """Find values that are right each by itself and wrong together (full fine-tuning of a quantized model …)."""
+    if issubclass(stage.params, Training):
+        for problem in training_problems(stage.params.model_validate_json(json.dumps(values), strict=True)):
+            path = tuple((problem.field_name or "").split(".")) if problem.field_name else ()
+            yield _Fault(path, problem.code, problem.values, warning=problem.severity != "error")
 
 
 def _placed(fault: _Fault, layers: Layers, field_name: str, fallback: Origin) -> Problem:

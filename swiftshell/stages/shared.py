@@ -70,7 +70,7 @@ _REFERENCE = ("ref_adapter_name", "model_adapter_name", "ref_model_init_kwargs",
 _ORDER = ("train_sampling_strategy", "dataloader_drop_last", "auto_find_batch_size", "dataset_num_proc", "group_by_length",
           "remove_unused_columns", "shuffle_dataset", "ignore_data_skip", "truncation_mode", "pad_token", "eos_token",
           "chat_template_path", "max_prompt_length", "max_completion_length")
-_REFUSED = {**dict.fromkeys(_OWNED, "train.arg_owned"), **dict.fromkeys(_NETWORK, "train.arg_network"),
+REFUSED_ARGS = {**dict.fromkeys(_OWNED, "train.arg_owned"), **dict.fromkeys(_NETWORK, "train.arg_network"),
             **dict.fromkeys(_REFERENCE, "train.arg_reference"), **dict.fromkeys(_ORDER, "train.arg_order"),
             "trust_remote_code": "train.arg_remote_code"}
 
@@ -82,8 +82,8 @@ def training_problems(params: Any) -> Iterator[Problem]:
     if isinstance(params.lora.target_modules, list) and "lm_head" in params.lora.target_modules:
         yield Problem("train.lora_on_head", {}, field_name="lora.target_modules")
     for name in params.engine_args:
-        if name in _REFUSED:
-            yield Problem(_REFUSED[name], {"name": name}, field_name=f"engine_args.{name}")
+        if name in REFUSED_ARGS:
+            yield Problem(REFUSED_ARGS[name], {"name": name}, field_name=f"engine_args.{name}")
         elif name in type(params).model_fields:
             yield Problem("train.arg_has_own_name", {"name": name}, field_name=f"engine_args.{name}")
     for name in ("desirable_weight", "undesirable_weight"):

@@ -70,19 +70,6 @@ def kto(params: str) -> str:
         ("{engine_args: {adam_beta1: high}}", "engine_arg_type", 'found "high", expected float'),
         ("{engine_args: {beta: 0.2}}", "engine_arg_typed", "write beta in params, outside engine_args"),
         ("{engine_args: {bf16: true}}", "engine_arg_typed", "write dtype in params, outside engine_args"),
-        ("{engine_args: {output_dir: x}}", "managed_run", "the run directory decides this"),
-        ("{engine_args: {push_to_hub: true}}", "managed_network", "training opens no connection"),
-        (
-            "{engine_args: {trust_remote_code: true}}",
-            "managed_code",
-            "code from a model's repository is never run",
-        ),
-        (
-            "{engine_args: {train_sampling_strategy: random}}",
-            "managed_rows",
-            "swiftshell checks, shuffles and batches",
-        ),
-        ("{engine_args: {sync_ref_model: true}}", "managed_reference", "the reference model is fixed"),
     ],
 )
 def test_wrong_parameters(params: str, code: str, said: str) -> None:
@@ -95,6 +82,36 @@ def test_wrong_parameters(params: str, code: str, said: str) -> None:
     assert found.column >= text.splitlines()[18].index("params") + 1
 
 
+@pytest.mark.parametrize(
+    ("argument", "code"),
+    [
+        ("output_dir: x", "arg_owned"),
+        ("push_to_hub: true", "arg_network"),
+        ("trust_remote_code: true", "arg_remote_code"),
+        ("train_sampling_strategy: random", "arg_order"),
+        ("max_prompt_length: 512", "arg_order"),
+        ("sync_ref_model: true", "arg_reference"),
+    ],
+)
+def test_engine_arguments_that_would_break_a_promise(argument: str, code: str) -> None:
+    found = only(kto(f"{{engine_args: {{{argument}}}}}"))
+    name = argument.partition(":")[0]
+    assert (found.code, found.line, found.values["name"]) == (f"train.{code}", 19, name)
+
+
+@pytest.mark.parametrize(
+    ("params", "code", "field"),
+    [
+        ("{tuning: full, quantization: nf4}", "full_quantized", "quantization"),
+        ("{lora: {target_modules: [lm_head]}}", "lora_on_head", "lora.target_modules"),
+        ("{desirable_weight: 0}", "weight_out_of_range", "desirable_weight"),
+    ],
+)
+def test_values_that_do_not_go_together(params: str, code: str, field: str) -> None:
+    found = next(p for p in problems(kto(params)) if p.code.startswith("train."))
+    assert (found.code, found.line, found.field_name) == (f"train.{code}", 19, f"steps.kto.params.{field}")
+
+
 def test_the_place_is_the_key_of_a_name_and_the_value_of_a_value() -> None:
     text = kto("{beta: 0.2, lora: {r: 0}, betta: 3}")
     value, key = problems(text)
@@ -105,7 +122,8 @@ def test_the_place_is_the_key_of_a_name_and_the_value_of_a_value() -> None:
 def test_good_values_pass_as_they_are() -> None:
     params = (
         "{beta: 1, desirable_weight: 2, undesirable_weight: auto, gradient_checkpointing: false, "
-        "lora: {target_modules: [q_proj]}, engine_args: {adam_beta1: 0.8, lr_scheduler_kwargs: {a: 1}, neftune_noise_alpha: null}}"
+        "lora: {target_modules: [q_proj]}, "
+        "engine_args: {adam_beta1: 0.8, lr_scheduler_kwargs: {a: 1}, neftune_noise_alpha: null}}"
     )
     found = recipe(kto(params)).step("kto").params
     assert found["engine_args"] == {
