@@ -36,16 +36,14 @@ class SwiftApp:
         self.run_id: str | None = None
 
     def _read(self, config: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
-        import yaml
-
         from swiftshell.api.legacy import recipe_from_config
-        from swiftshell.recipe.load import load_recipe, parse_recipe
+        from swiftshell.recipe.load import load_recipe, recipe_from_mapping
 
         if not isinstance(config, Mapping):
             return load_recipe(Path(config))
-        data, notes = (dict(config), []) if "steps" in config else recipe_from_config(config)
+        data, notes = recipe_from_config(config)
         self.notes = list(notes)
-        return parse_recipe(yaml.safe_dump(data, allow_unicode=True, sort_keys=False), None)
+        return recipe_from_mapping(data)
 
     @property
     def recipe(self) -> str:

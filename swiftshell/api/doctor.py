@@ -92,10 +92,10 @@ def _workspace(chosen: str | None) -> Iterator[dict[str, str]]:
     from swiftshell.errors import SwiftshellError
     from swiftshell.i18n import hint_of, what
     from swiftshell.machine.disk import existing, free_gib
-    from swiftshell.run.workspace import locate
+    from swiftshell.run.workspace import open_workspace
 
     try:
-        root = locate(chosen)
+        root = open_workspace(chosen, create=False).root
     except SwiftshellError as error:
         problem = error.problems[0]
         yield {"check": t("doctor.workspace"), "verdict": "bad", "found": what(problem), "todo": hint_of(problem)}

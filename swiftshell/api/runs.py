@@ -10,7 +10,7 @@ from swiftshell.errors import Problem, fail
 from swiftshell.jobs import control, launch, reconcile
 from swiftshell.plan.model import Plan
 from swiftshell.run.files import read_json_or_none
-from swiftshell.run.paths import AttemptPaths, RunPaths, StepPaths
+from swiftshell.run.paths import AttemptPaths, RunPaths
 from swiftshell.run.workspace import Workspace, list_runs
 
 
@@ -31,7 +31,7 @@ def find_run(workspace: Workspace, text: str | None) -> RunPaths:
     Raises:
         SwiftshellError: none or several fit; the nearest are named.
     """
-    runs = list_runs(workspace)
+    runs = list_runs(workspace).runs
     if not runs:
         raise fail("cli.no_runs", workspace=str(workspace.root))
     if not text:
@@ -49,29 +49,29 @@ def find_run(workspace: Workspace, text: str | None) -> RunPaths:
 def run_facts(run: RunPaths) -> dict[str, Any]:
     """Return everything a front shows about a run: state and result per step, problems, metrics, summaries."""
     status = reconcile.status(run)
-    plan = read_json_or_none(run.plan) or {}
-    planned = {s.get("id"): s for s in plan.get("steps", [])}
-    steps = [_step_facts(paths, state, planned.get(paths.id, {})) for paths, state in zip(run.steps(), status.steps,
-                                                                                          strict=False)]
+    plan = read_json_or_none(run.plan)
+    plan = plan if isinstance(plan, dict) else {}
+    planned = {s.get("id"): s for s in plan.get("steps", []) if isinstance(s, dict)}
     return {"run": run.id, "name": plan.get("name", ""), "path": str(run.root), "status": status.status,
-            "result": status.result, "command": plan.get("command", ""), "steps": steps}
+            "result": status.result, "command": plan.get("command", ""), "created": plan.get("created"),
+            "steps": [_step_facts(s, planned.get(s.id, {})) for s in status.steps],
+            "problems": [p.as_json() for p in control.problems_of(status)]}
 
 
-def _step_facts(paths: StepPaths, state: Any, planned: dict[str, Any]) -> dict[str, Any]:
-    result = read_json_or_none(paths.result) or {}
+def _step_facts(state: reconcile.StepStatus, planned: dict[str, Any]) -> dict[str, Any]:
     return {
-        "id": paths.id, "stage": planned.get("stage", state.stage), "status": state.status, "result": state.result,
+        "id": state.id, "stage": planned.get("stage", state.stage), "status": state.status, "result": state.result,
         "attempt": state.attempt, "started": state.started, "ended": state.ended, "duration_s": state.duration_s,
-        "exit_code": result.get("exit_code"), "problems": result.get("problems", []),
-        "metrics": result.get("metrics", {}), "summary": result.get("summary", {}),
-        "outputs": {slot: str((paths.root / where).absolute()) for slot, where in result.get("outputs", {}).items()},
-        "restored_from": result.get("restored_from"), "lineage": planned.get("lineage", ""),
+        "phase": state.phase, "progress": state.progress, "exit_code": state.exit_code,
+        "problems": [p.as_json() for p in state.problems], "metrics": state.metrics, "summary": state.summary,
+        "outputs": state.outputs, "restored_from": state.restored_from, "lineage": planned.get("lineage", ""),
+        "log": state.log,
     }
 
 
 def runs_facts(workspace: Workspace, limit: int = 0) -> list[dict[str, Any]]:
     """Return every run, newest first, with its state."""
-    runs = list_runs(workspace)
+    runs = list_runs(workspace).runs
     return [run_facts(run) for run in (runs[:limit] if limit else runs)]
 
 
@@ -80,12 +80,12 @@ def live_runs(workspace: Workspace) -> list[dict[str, Any]]:
     return [f for f in runs_facts(workspace) if f["status"] != "over"]
 
 
-def request_stop(run: RunPaths, how: str = "checkpoint") -> None:
+def request_stop(run: RunPaths, how: control.How = "checkpoint") -> None:
     """Ask a run to stop: `checkpoint` saves first, `kill` does not."""
     control.stop(run, how)
 
 
-def resume(run: RunPaths) -> Any:
+def resume(run: RunPaths) -> control.Resumed:
     """Continue a run that was stopped, failed or died, from the newest checkpoint that validates."""
     return control.resume(run)
 

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from swiftshell.cli.output import follow_until_over
+from swiftshell.errors import EXIT_OK, fail
 from swiftshell.i18n import t
 from swiftshell.result import Result
 
@@ -24,9 +25,11 @@ def run(args: argparse.Namespace) -> Result[Any]:
 
     found = find_run(open_workspace(args.workspace), args.run)
     report = resume(found)
+    if report.how == "nothing":
+        raise fail("cli.resume_nothing", exit_code=EXIT_OK, run=found.id, recipe=found.recipe)
     if not args.json:
-        for note in getattr(report, "notes", []):
-            from swiftshell.i18n import what
-
-            print(what(note))
+        where = report.checkpoint.name if report.checkpoint else "-"
+        print(t("cli.resume_from", run=found.id, step=report.step, how=t(f"cli.resume_{report.how}", checkpoint=where)))
+        for name, wrong in report.passed_over.items():
+            print(t("cli.resume_passed_over", checkpoint=name, wrong=", ".join(wrong)))
     return follow_until_over(found, args, detach=args.detach)

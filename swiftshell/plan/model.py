@@ -108,8 +108,8 @@ class Plan:
                 "notes": [n.as_json() for n in self.notes]}
 
     def requests(self) -> dict[str, dict[str, Any]]:
-        """Return every step's `request.json`, in order, by folder name."""
-        return {s.folder: self._request(s) for s in self.steps}
+        """Return every step's `request.json`, in order, by step id."""
+        return {s.id: self._request(s) for s in self.steps}
 
     def _request(self, step: PlanStep) -> dict[str, Any]:
         inputs = {slot: [i.as_request() for i in refs] if slot in step.many else refs[0].as_request()
