@@ -114,8 +114,8 @@ def _pick_config(configs: Mapping[str, dict[str, Any]], options: Mapping[str, An
     chosen = [n for n, c in configs.items() if c.get("default")] or [n for n in configs if n == "default"]
     if not chosen and len(configs) > 1:
         splits = _card_splits(next(iter(configs.values()))["data_files"])
-        first = [pattern for patterns in splits.values() for pattern in patterns]
-        raise fail("download.config_ambiguous", where=where, configs=", ".join(configs), first=first[0] if first else "-")
+        patterns = [*(pattern for found in splits.values() for pattern in found), "-"]
+        raise fail("download.config_ambiguous", where=where, configs=", ".join(configs), first=patterns[0])
     return chosen[0] if chosen else next(iter(configs))
 
 

@@ -114,8 +114,7 @@ def _not_found(repo: Repo, token: str) -> SwiftshellError:
     kind, other = (repo.kind, "model" if repo.kind == "dataset" else "dataset")
     if _exists(repo, other):
         return fail(f"download.repo_is_{other}", repo=repo.name)
-    near = nearest(repo.name, _search(repo))
-    if near:
+    if near := _nearest_repo(repo):
         return fail("download.repo_unknown_near", repo=repo.name, kind=kind, endpoint=repo.endpoint, nearest=near)
     code = "download.repo_unknown" if token else "download.repo_unknown_no_token"
     return fail(code, repo=repo.name, kind=kind, endpoint=repo.endpoint)
@@ -142,13 +141,22 @@ def _exists(repo: Repo, kind: str) -> bool:
     return True
 
 
-def _search(repo: Repo) -> list[str]:
-    """Return repositories with a similar name: searched for by the longest word of the name."""
+def _nearest_repo(repo: Repo) -> str:
+    """Return the repository a typo was meant to be: of the same owner, else one found by a word of the name."""
+    owner, _, tail = repo.name.rpartition("/")
+    word = max(tail.replace("_", "-").split("-"), key=len)
+    for question in ({"author": owner}, {"search": word}, {"search": word[:len(word) // 2 + 1]}):
+        if near := nearest(repo.name, _search(repo, question) if all(question.values()) else []):
+            return near
+    return ""
+
+
+def _search(repo: Repo, question: dict[str, str]) -> list[str]:
+    """Return the names of the repositories a search finds, or nothing if the hub does not say."""
     from huggingface_hub.utils import build_hf_headers, get_session
 
-    word = max(repo.name.split("/")[-1].replace("_", "-").split("-"), key=len)
     try:
-        answer = get_session().get(f"{repo.endpoint}/api/{repo.kind}s", params={"search": word, "limit": "50"},
+        answer = get_session().get(f"{repo.endpoint}/api/{repo.kind}s", params={**question, "limit": "100"},
                                    headers=build_hf_headers(), timeout=_LOOKUP_TIMEOUT_S)
         return [str(entry["id"]) for entry in answer.json()] if answer.status_code == 200 else []
     except Exception:  # noqa: BLE001 - a hint is not worth a second failure

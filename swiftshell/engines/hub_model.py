@@ -37,7 +37,8 @@ def choose(names: Iterable[str], allow: list[str], ignore: list[str], where: str
     """Return which files of a model repository to fetch: the small ones, then the weights.
 
     Weights are safetensors in the root, in one file or in shards; variants, other formats, sub-folders and code are
-    left where they are. Patterns of the user replace (`allow`) or thin out (`ignore`) this choice; pickles are never taken.
+    left where they are. Patterns of the user replace (`allow`) or thin out (`ignore`) this choice; pickles are never
+    taken.
 
     Raises:
         SwiftshellError: there is nothing that can be loaded safely.

@@ -50,6 +50,9 @@ def resolve(repo: Repo) -> Listing:
         info = retrying(lambda: api.repo_info(repo.name, repo_type=repo.kind, revision=repo.revision,
                                               files_metadata=True, timeout=LOOKUP_TIMEOUT_S), LOOKUP_WAITS_S)
     except Exception as error:
+        if type(error) in (KeyError, TypeError):  # JSON, but not what a hub says about a repository
+            raise fail("download.hub_answer", endpoint=repo.endpoint, repo=repo.name, reason=f"no {error} in it",
+                       exit_code=EXIT_STAGE) from error
         clear = translate(error, repo)
         if clear is None:
             raise

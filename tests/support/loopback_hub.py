@@ -240,8 +240,9 @@ class _Handler(BaseHTTPRequestHandler):
         if kind not in ("models", "datasets"):
             return self._status(404)
         if not parts:
-            words = query.get("search", [""])[0].lower()
-            return self._json([{"id": n} for k, n in self.hub.repos if k == kind and words in n.lower()])
+            word, owner = query.get("search", [""])[0].lower(), query.get("author", [""])[0]
+            return self._json([{"id": n} for k, n in self.hub.repos
+                               if k == kind and word in n.lower() and n.startswith(owner)])
         for cut in (2, 1):  # `org/name` first, then a name alone
             name, rest = "/".join(parts[:cut]), parts[cut:]
             if (kind, name) in self.hub.repos:
