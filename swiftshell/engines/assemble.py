@@ -108,7 +108,10 @@ def is_quantized(folder: Path) -> bool:
 def load_tokenizer(stack: list[dict[str, Any]]) -> Any:
     """Load the tokenizer of the topmost entry that has one, padded on the left for generation."""
     folder = tokenizer_folder(stack)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise fail("infer.unreadable_tokenizer", file=str(folder), reason=_one_line(error)) from error
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

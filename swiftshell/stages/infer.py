@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ class InferParams(Params):
     max_new_tokens: PositiveInt = 256
     temperature: Annotated[float, Field(ge=0)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    batch_size: PositiveInt = 16
+    batch_size: PositiveInt | Literal["auto"] = "auto"
     dtype: Dtype = "auto"
     limit: Annotated[int, Field(ge=0)] = 0
 
