@@ -1,0 +1,139 @@
+"""Show what a plan will do before it does it: inputs and why, settings that differ, time and disk."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import IO, Any
+
+from swiftshell.i18n import t
+from swiftshell.render import words
+from swiftshell.render.console import has_unicode, new_table, open_console
+
+Json = Mapping[str, Any]
+
+
+def print_plan(plan: Json, *, brief: bool = False, stream: IO[str] | None = None) -> None:
+    """Print a plan in the form `plan.json` has; `brief` keeps one line a step."""
+    console = open_console(stream)
+    console.print(t("render.plan.title", name=plan.get("name", ""), run=plan.get("run", "")), style="bold")
+    console.print(_steps(plan["steps"], stream) if brief else _full(plan["steps"], console.width, stream))
+    console.print(_totals(plan), style="dim")
+    if not brief and plan.get("command"):
+        console.print(t("render.plan.command", command=plan["command"]), style="dim")
+
+
+def _steps(steps: list[Json], stream: IO[str] | None) -> Any:
+    """Return one line a step: number, step, stage, inputs, time."""
+    table = new_table("", t("render.step"), t("render.stage"), t("render.inputs"), t("render.time"))
+    table.show_header = False
+    table.box = None
+    table.padding = (0, 1)
+    for step in steps:
+        names = ", ".join(dict.fromkeys(item["name"] for refs in step["inputs"].values() for item in refs))
+        table.add_row(_number(step, stream), step["id"], _stage(step), names, _estimate(step))
+    return table
+
+
+def _full(steps: list[Json], width: int, stream: IO[str] | None) -> Any:
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    blocks: list[Any] = []
+    for step in steps:
+        head = Text.assemble(
+            f"{_number(step, stream):>2}  ",
+            (step["id"], "bold"),
+            "  ",
+            _stage(step),
+            "  ",
+            (_estimate(step), "dim"),
+        )
+        detail = Table.grid(padding=(0, 2, 0, 0))
+        detail.add_column(style="cyan", no_wrap=True)
+        detail.add_column(overflow="fold")
+        for slot, refs in step["inputs"].items():
+            for item in refs:
+                detail.add_row(slot, _input(item, step, slot))
+        if settings := _settings(step):
+            detail.add_row(t("render.settings"), settings)
+        if step.get("output_dir"):
+            detail.add_row(t("render.output_dir"), step["output_dir"])
+        blocks += [head, Padding(detail, (0, 0, 0, 4 if width >= 60 else 2))]
+    return Group(*blocks)
+
+
+def _number(step: Json, stream: IO[str] | None) -> str:
+    if step.get("restored_from"):
+        return words.mark("restored", unicode=has_unicode(stream or sys.stdout))
+    return str(step.get("number", ""))
+
+
+def _stage(step: Json) -> str:
+    if step.get("restored_from"):
+        return f"{step['stage']} ({words.state_word('restored')})"
+    return str(step["stage"])
+
+
+def _input(item: Json, step: Json, slot: str) -> Any:
+    from rich.text import Text
+
+    why = item.get("why") or {}
+    reason = t(why["code"], **why.get("values", {})) if why.get("code") else ""
+    count = (step.get("rows") or {}).get(slot)
+    rows = f" ({t('render.rows', rows=words.number(count))})" if count else ""
+    return Text.assemble((item["name"], "bold"), rows, ("  " + reason if reason else "", "dim"))
+
+
+def _settings(step: Json) -> str:
+    """Return the settings that somebody chose, each with its source; defaults are for `explain`."""
+    chosen = []
+    for name, source in sorted((step.get("param_sources") or {}).items()):
+        value = _value(step.get("params") or {}, name)
+        chosen.append(f"{name} {value} ({_source(source)})")
+    return ", ".join(chosen)
+
+
+def _value(params: Json, name: str) -> str:
+    found: Any = params
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if isinstance(found, Mapping):
+        return ", ".join(f"{key} {words.number(value)}" for key, value in found.items() if value is not None)
+    return str(found).lower() if isinstance(found, bool) else words.number(found)
+
+
+def _source(source: str) -> str:
+    kind, _, line = source.partition(":")
+    if kind in ("recipe", "defaults") and line:
+        return t(f"render.source.{kind}", line=line)
+    return t(f"render.source.{kind}") if kind == "flag" else source
+
+
+def _estimate(step: Json) -> str:
+    if step.get("restored_from"):
+        return ""
+    seconds = step.get("estimate_s")
+    needs = step.get("needs") or {}
+    parts = [f"~{words.duration(seconds)}" if seconds is not None else "", words.gib(needs.get("disk_gib"))]
+    return ", ".join(part for part in parts if part)
+
+
+def _totals(plan: Json) -> str:
+    """Return time and disk of all steps; a sum with an unknown part says so."""
+    todo = [step for step in plan["steps"] if not step.get("restored_from")]
+    times = [step.get("estimate_s") for step in todo]
+    disks = [(step.get("needs") or {}).get("disk_gib") for step in todo]
+    known_s = sum(s for s in times if s is not None)
+    if not todo:
+        time = words.duration(0.0)
+    elif None not in times:
+        time = f"~{words.duration(known_s)}"
+    else:
+        time = t("render.at_least", value=words.duration(known_s)) if known_s else t("render.unknown")
+    known_gib = sum(d for d in disks if d is not None)
+    disk = words.gib(known_gib) if None not in disks else t("render.at_least", value=words.gib(known_gib))
+    network = t("render.yes") if any(step.get("network") for step in todo) else t("render.no")
+    return t("render.plan.totals", steps=len(plan["steps"]), time=time, disk=disk, network=network)
