@@ -94,6 +94,16 @@ def _speak(module: Any) -> None:
 
 def _verb(verb: str, argv: list[str]) -> int:
     args = parser_for(verb).parse_args(argv)
+    try:
+        code = _run(verb, args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader left (`| head`): nothing is wrong, and nothing more can be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(verb: str, args: argparse.Namespace) -> int:
     if args.plain:
         os.environ["SWIFTSHELL_PLAIN"] = "1"
     from swiftshell.errors import EXIT_INTERRUPTED, SwiftshellError
@@ -105,9 +115,6 @@ def _verb(verb: str, argv: list[str]) -> int:
         result = Result(None, problems=list(error.problems), exit_code=error.exit_code)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return _finish(verb, result, as_json=args.json)
 
 
