@@ -187,10 +187,20 @@ def split_of(name: str) -> str | None:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Match a glob; `**/` also matches no folder, a pattern of a folder everything in it."""
-    pattern = pattern.removeprefix("./").rstrip("/")
-    forms = {pattern, pattern.replace("**/", ""), pattern + "/*"}
-    return any(fnmatch.fnmatch(name, f) and name.count("/") >= f.count("/") for f in forms)
+    """Match a glob: `*` stays inside a folder, `**` crosses folders, and a folder's name means all that is in it."""
+    return _match_parts(name.split("/"), pattern.removeprefix("./").rstrip("/").split("/"))
+
+
+def _match_parts(parts: list[str], patterns: list[str]) -> bool:
+    if not parts:
+        return False
+    if patterns[0] == "**":
+        return _match_parts(parts, patterns[1:] or ["*"]) or _match_parts(parts[1:], patterns)
+    if not fnmatch.fnmatchcase(parts[0], patterns[0]):
+        return False
+    if len(patterns) == 1:  # a wildcard stands for files only; a plain name may be a folder
+        return len(parts) == 1 or parts[0] == patterns[0]
+    return _match_parts(parts[1:], patterns[1:])
 
 
 def _list(value: Any) -> list[str]:

@@ -141,7 +141,8 @@ def test_wrong_bytes_are_fetched_anew_once(hub: LoopbackHub, download: Download,
     assert (ctx.out / "model" / name).read_bytes() == (model_folder / name).read_bytes()
 
 
-def test_wrong_bytes_twice_are_refused_and_not_kept(hub: LoopbackHub, download: Download, own_environment: Path) -> None:
+def test_wrong_bytes_twice_are_refused_and_not_kept(hub: LoopbackHub, download: Download,
+                                                    own_environment: Path) -> None:
     hub.corrupt(WEIGHTS, times=2)
     with pytest.raises(SwiftshellError) as error:
         download("model", {"repo": "org/tiny"})
