@@ -1,12 +1,13 @@
 """Run one step: the only process that imports an engine.
 
 Started by the runner as `python -m swiftshell.worker STEP_FOLDER ATTEMPT`. It reads `request.json`, calls the engine,
-writes each output's ARTIFACT.json and, as its last word, `attempts/NNN/outcome.json`. What the process prints goes to the
-attempt's log. Exit codes are those of `swiftshell.errors`.
+writes each output's ARTIFACT.json and, as its last word, `attempts/NNN/outcome.json`. What the process prints goes to
+the attempt's log. Exit codes are those of `swiftshell.errors`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -17,23 +18,32 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
 
 from swiftshell import __version__
 from swiftshell.errors import (
     EXIT_FAILURE,
+    EXIT_NO_RESOURCES,
     EXIT_STAGE,
     EXIT_TERMINATED,
+    EXIT_USAGE,
     Problem,
     SwiftshellError,
+    fail,
 )
-from swiftshell.run import artifact
-from swiftshell.run.checkpoints import newest_valid
+from swiftshell.run import artifact, checkpoints
+from swiftshell.run.crash import crash_point
 from swiftshell.run.events import EventWriter
-from swiftshell.run.files import read_json, write_json
+from swiftshell.run.files import write_json
 from swiftshell.run.paths import StepPaths
+from swiftshell.run.request import read_request
+from swiftshell.run.verdict import free_bytes
 from swiftshell.stages import registry
-from swiftshell.stages.base import MODEL_KINDS, InputRef, Outcome, Stage, Stopped, StepRequest
+from swiftshell.stages.base import MODEL_KINDS, InputRef, Outcome, Stage, StepRequest, Stopped
+
+_FULL_BYTES = 1 << 20
 
 
 class WorkerContext:
@@ -76,31 +86,59 @@ class WorkerContext:
 
 
 def main(argv: list[str]) -> int:
-    """Run the attempt and return the process's exit code."""
+    """Run the attempt, leave its outcome as the last word, and return the process's exit code."""
     step, number = StepPaths(Path(argv[0]).absolute()), int(argv[1])
-    request_json = read_json(step.request) or {}
+    crash_point("worker.started")
+    started = time.monotonic()
+    try:
+        report = _prepared(step, number)
+    except ValueError as error:
+        report = _report("failed", EXIT_USAGE, [Problem("run.request_unreadable", {"reason": str(error)},
+                                                        file=str(step.request))])
+    except OSError as error:
+        traceback.print_exc()
+        report = _report("failed", EXIT_NO_RESOURCES, [_os_problem(step, error)])
+    report["worker_s"] = round(time.monotonic() - started, 3)
+    crash_point("worker.recorded")
+    try:
+        write_json(step.attempt(number).outcome, report)
+    except OSError:
+        traceback.print_exc()
+        return EXIT_NO_RESOURCES
+    crash_point("worker.told")
+    return int(report["exit_code"])
+
+
+def _prepared(step: StepPaths, number: int) -> dict[str, Any]:
+    """Make the attempt's folders and run the engine in them.
+
+    Raises:
+        ValueError: the request cannot be read.
+        OSError: a folder cannot be made.
+    """
+    request_json = read_request(step)
     _prepare_environment(request_json)
     ctx = WorkerContext(step, number)
     shutil.rmtree(ctx.out, ignore_errors=True)
     for folder in (ctx.out, ctx.checkpoints, ctx.work):
         folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    report = _attempt(step, request_json, ctx)
+    report = _attempt(step, number, request_json, ctx)
     shutil.rmtree(ctx.work, ignore_errors=True)
-    report["worker_s"] = round(time.monotonic() - started, 3)
-    write_json(step.attempt(number).outcome, report)
-    return int(report["exit_code"])
+    if not report["outputs"]:  # on a full disk this is also what makes room for the outcome
+        shutil.rmtree(ctx.out, ignore_errors=True)
+    return report
 
 
-def _attempt(step: StepPaths, request_json: dict[str, Any], ctx: WorkerContext) -> dict[str, Any]:
+def _attempt(step: StepPaths, number: int, request_json: dict[str, Any], ctx: WorkerContext) -> dict[str, Any]:
     """Call the engine and turn whatever happens into the attempt's report."""
-    run, stage_name = str(request_json.get("run", "")), str(request_json.get("stage", ""))
+    stage_name = str(request_json.get("stage", ""))
     try:
         stage = registry.get(stage_name)
         request = build_request(request_json, stage, step)
-        if request.resume_from is not None:
-            ctx.note("run.resumed_from", checkpoint=request.resume_from.name)
+        _tell_where_from(step, request, ctx)
+        crash_point("worker.calls")
         outcome = _engine(stage.engine)(request, ctx)
+        crash_point("worker.made")
         outputs = _finish_artifacts(step, stage, request, outcome, ctx)
     except Stopped:
         return _report("cancelled", EXIT_TERMINATED, [Problem("run.stopped", {"step": request_json.get("step")},
@@ -108,14 +146,44 @@ def _attempt(step: StepPaths, request_json: dict[str, Any], ctx: WorkerContext) 
     except SwiftshellError as error:
         traceback.print_exc()
         return _report("failed", error.exit_code, list(error.problems))
-    except BaseException as error:  # a defect, or a library's failure nobody foresaw: told as such, with the log
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a library throws must end in a report
         traceback.print_exc()
-        log = step.attempts()[-1].log if step.attempts() else step.root
-        problem = Problem("core.defect", {"stage": stage_name, "kind": type(error).__name__, "message": _short(error),
-                                          "log": str(log), "run": run})
-        return _report("failed", EXIT_FAILURE if isinstance(error, SystemExit) else EXIT_STAGE, [problem])
+        return _unforeseen(step, number, request_json, error)
     report = _report("failed" if outcome.gate else "succeeded", EXIT_STAGE if outcome.gate else 0, outcome.gate)
     return {**report, "metrics": outcome.metrics, "summary": outcome.summary, "outputs": outputs}
+
+
+def _unforeseen(step: StepPaths, number: int, request_json: dict[str, Any], error: BaseException) -> dict[str, Any]:
+    """Report a full disk or a defect (with its log)."""
+    if _disk_full(step, error):
+        return _report("failed", EXIT_NO_RESOURCES, [Problem("run.disk_full", {"path": str(step.root)})])
+    problem = Problem("core.defect", {"stage": str(request_json.get("stage", "")), "kind": type(error).__name__,
+                                      "message": _short(error), "log": str(step.attempt(number).log),
+                                      "run": str(request_json.get("run", ""))})
+    return _report("failed", EXIT_FAILURE if isinstance(error, SystemExit) else EXIT_STAGE, [problem])
+
+
+def _disk_full(step: StepPaths, error: BaseException) -> bool:
+    """Tell whether a failure comes from a full disk; torch and safetensors say so in the text only, or not at all."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return True
+    return isinstance(error, OSError | RuntimeError) and free_bytes(step.root) < _FULL_BYTES
+
+
+def _os_problem(step: StepPaths, error: OSError) -> Problem:
+    if _disk_full(step, error):
+        return Problem("run.disk_full", {"path": str(step.root)})
+    return Problem("run.folder_unwritable", {"path": str(step.root), "reason": error.strerror or str(error)})
+
+
+def _tell_where_from(step: StepPaths, request: StepRequest, ctx: WorkerContext) -> None:
+    """Say which checkpoint the attempt continues from, and which newer ones it does not trust."""
+    if request.resume_from is not None:
+        ctx.note("run.resumed_from", checkpoint=request.resume_from.name)
+    after = checkpoints.step_of(request.resume_from) if request.resume_from is not None else -1
+    for path in checkpoints.listed(step.checkpoints):
+        if checkpoints.step_of(path) > after and (reasons := checkpoints.wrong(path)):
+            ctx.warn("run.checkpoint_passed_over", checkpoint=path.name, reason="; ".join(reasons[:3]))
 
 
 def _report(result: str, exit_code: int, problems: list[Problem]) -> dict[str, Any]:
@@ -138,15 +206,19 @@ def build_request(data: dict[str, Any], stage: Stage, step: StepPaths) -> StepRe
     """Turn `request.json` into what the engine gets: typed parameters, inputs with their artifacts read.
 
     Raises:
-        SwiftshellError: an input is missing or damaged.
+        SwiftshellError: an input is missing or damaged, or the parameters are not the stage's (another version's).
     """
+    try:
+        params = stage.params.model_validate(data.get("params", {}))
+    except ValidationError as error:
+        raise fail("run.params_invalid", file=str(step.request), step=step.id, reason=_short(error)) from error
     inputs: dict[str, Any] = {}
     for slot, value in data.get("inputs", {}).items():
         refs = tuple(_input(slot, v) for v in (value if isinstance(value, list) else [value]))
         inputs[slot] = refs if isinstance(value, list) else refs[0]
-    resume = newest_valid(step.checkpoints) if data.get("resume", True) else None
+    resume = checkpoints.newest_valid(step.checkpoints) if data.get("resume", True) else None
     return StepRequest(run=data["run"], step=data["step"], stage=data["stage"],
-                       params=stage.params.model_validate(data.get("params", {})), inputs=inputs,
+                       params=params, inputs=inputs,
                        seed=int(data.get("seed", 0)), resume_from=resume, lineage=data.get("lineage", ""),
                        fingerprint=data.get("fingerprint", ""))
 
@@ -174,7 +246,8 @@ def _model_record(slot: str, path: Path, data: dict[str, Any]) -> dict[str, Any]
         record = {"kind": kind, "id": str(path), "name": path.name, "path": str(path),
                   "stack": [{"kind": kind, "path": str(path), "id": str(path), "name": path.name}]}
     if not record.get("stack"):
-        record["stack"] = [{"kind": record["kind"], "path": str(path), "id": record.get("id"), "name": data.get("name")}]
+        record["stack"] = [{"kind": record["kind"], "path": str(path), "id": record.get("id"),
+                            "name": data.get("name")}]
     return record
 
 
@@ -187,8 +260,10 @@ def _finish_artifacts(step: StepPaths, stage: Stage, request: StepRequest, outco
     for slot, facts in outcome.artifacts.items():
         folder, final = ctx.out / slot, step.out / slot
         files = artifact.inventory(folder)
+        if not files:
+            raise RuntimeError(f"the engine {stage.engine} names the output {slot!r} and left no file in {folder}")
         for path in folder.rglob("*"):  # shared disks: never leave an output only its owner can read
-            if not path.is_symlink() and (path.is_dir() or path.stat().st_nlink == 1):  # links are someone else's file
+            if not path.is_symlink() and (path.is_dir() or path.stat().st_nlink == 1):  # a link is not ours
                 os.chmod(path, 0o750 if path.is_dir() else 0o640)
         data = {
             "id": f"{request.run}/{request.step}/{slot}", "name": f"{request.step}.{slot}", "stage": request.stage,
@@ -237,5 +312,19 @@ def _prepare_environment(request_json: dict[str, Any]) -> None:
         os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 
+def leave(code: int) -> NoReturn:
+    """End the process without unwinding its libraries.
+
+    The last word is written. What torch, CUDA or vLLM do while the interpreter shuts down can only crash or hang, and
+    either would be taken for the step's own end.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            continue
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -242,7 +242,7 @@ def _run(steps: list[StepStatus], held: bool, stop: str | None, *, begun: bool) 
         return ("running" if any(s.status != "waiting" for s in steps) else "starting"), None
     for wanted in ("unknown", "unsupervised"):
         if any(s.status == wanted for s in steps):
-            return wanted, None  # type: ignore[return-value]
+            return wanted, None
     results = {s.result for s in steps}
     if results == {"succeeded"}:
         return "over", "succeeded"

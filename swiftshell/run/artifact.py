@@ -102,8 +102,7 @@ def damaged(folder: Path, *, hashes: bool = False) -> list[str]:
     wrong = []
     for name, facts in (data.get("files") or {}).items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != facts.get("size"):
-            wrong.append(name)
-        elif hashes and facts.get("sha256") and sha256(path) != facts["sha256"]:
+        other_size = not path.is_file() or path.stat().st_size != facts.get("size")
+        if other_size or (hashes and facts.get("sha256") and sha256(path) != facts["sha256"]):
             wrong.append(name)
     return wrong

@@ -2,6 +2,7 @@
 
 transformers writes checkpoints in place and resumes from the biggest number without looking at it, so a kill -9 in the
 middle of a save is taken for good. Here a checkpoint counts only if all of its files can be what they claim to be.
+Standard library only: nothing is unpickled or loaded.
 """
 
 from __future__ import annotations
@@ -10,8 +11,15 @@ import json
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 _PREFIX = "checkpoint-"
+_INCOMPLETE = "checkpoint-is-incomplete.txt"  # transformers' own mark while it saves on a signal
+_INDEX = ".safetensors.index.json"
+_TRAINERS = {"adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json", "training_args.bin",
+             "trainer_state.json", "optimizer.pt"}
+_NEEDED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+_WEIGHTS = (".safetensors", ".bin")
 
 
 def newest_valid(folder: Path) -> Path | None:
@@ -24,7 +32,7 @@ def newest_valid(folder: Path) -> Path | None:
 
 def listed(folder: Path) -> list[Path]:
     """Return every `checkpoint-<step>` folder, by step."""
-    found = [p for p in folder.glob(_PREFIX + "*") if p.is_dir() and p.name[len(_PREFIX):].isdigit()]
+    found = [p for p in folder.glob(_PREFIX + "*") if p.name[len(_PREFIX):].isdigit() and p.is_dir()]
     return sorted(found, key=step_of)
 
 
@@ -35,22 +43,44 @@ def step_of(path: Path) -> int:
 
 def wrong(path: Path) -> list[str]:
     """Return what is wrong with a checkpoint, one sentence fragment a file; empty means whole."""
-    if (path / "checkpoint-is-incomplete.txt").exists():
-        return ["checkpoint-is-incomplete.txt"]
-    problems = []
-    files = [p for p in path.rglob("*") if p.is_file()]
-    for file in files:
-        if file.suffix == ".json" and not _is_json(file):
-            problems.append(f"{file.relative_to(path)}: not JSON")
-        elif file.suffix == ".safetensors" and not safetensors_whole(file):
-            problems.append(f"{file.relative_to(path)}: cut off")
-        elif file.suffix in (".pt", ".pth", ".bin") and not _is_torch_file(file):
-            problems.append(f"{file.relative_to(path)}: cut off")
-    names = {f.name for f in files}
-    if names & {"adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json", "training_args.bin"}:
-        needed = {"trainer_state.json", "optimizer.pt", "scheduler.pt"}
-        problems += [f"{name}: missing" for name in sorted(needed - names)]
+    if (path / _INCOMPLETE).exists():
+        return [_INCOMPLETE]
+    try:
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        problems = [f"{f.relative_to(path)}: {reason}" for f in files if (reason := _wrong_with(f))]
+    except OSError as error:
+        return [f"{error.filename or path}: {error.strerror}"]
+    names = {str(f.relative_to(path)) for f in files}
+    if names & _TRAINERS:
+        problems += _wrong_with_trainers(path, names)
     return problems if files else ["empty"]
+
+
+def _wrong_with(file: Path) -> str:
+    """Return why a file cannot be what its name says, or an empty string."""
+    if file.suffix == ".json":
+        return "" if _json(file) is not None else "not JSON"
+    if file.suffix == ".safetensors":
+        return "" if safetensors_whole(file) else "cut off"
+    if file.suffix in (".pt", ".pth", ".bin"):
+        return "" if _torch_file_whole(file) else "cut off"
+    return ""
+
+
+def _wrong_with_trainers(path: Path, names: set[str]) -> list[str]:
+    """Return what a checkpoint of transformers' Trainer lacks to be resumed from."""
+    problems = [f"{name}: missing" for name in _NEEDED if name not in names]
+    if not any(name.endswith(_WEIGHTS) and not name.endswith("training_args.bin") for name in names):
+        problems.append("weights: missing")
+    for index in (name for name in names if name.endswith(_INDEX)):
+        content = _json(path / index)
+        shards = content.get("weight_map", {}) if isinstance(content, dict) else {}
+        folder = Path(index).parent
+        problems += [f"{shard}: missing" for shard in sorted({str(folder / s) for s in shards.values()} - names)]
+    state = _json(path / "trainer_state.json")
+    if isinstance(state, dict) and state.get("global_step") not in (None, step_of(path)):
+        problems.append(f"trainer_state.json: of step {state.get('global_step')}")
+    return problems
 
 
 def safetensors_whole(path: Path) -> bool:
@@ -64,20 +94,29 @@ def safetensors_whole(path: Path) -> bool:
             return False
         try:
             header = json.loads(file.read(header_bytes))
-        except ValueError:
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, AttributeError, KeyError, IndexError, TypeError):
             return False
-    ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
     return bool(size == 8 + header_bytes + max(ends, default=0))
 
 
-def _is_json(path: Path) -> bool:
+def _json(path: Path) -> Any | None:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None
+
+
+def _torch_file_whole(path: Path) -> bool:
+    """Tell whether a torch.save file is a whole zip archive: its directory stands at the end and names `data.pkl`.
+
+    Its members are stored uncompressed one after another, so a whole directory whose members lie before it means that
+    nothing was cut off.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            inside = all(m.header_offset + m.compress_size <= archive.start_dir for m in members)
+            return inside and any(m.filename.endswith("data.pkl") for m in members)
+    except (zipfile.BadZipFile, ValueError, OSError, struct.error):
         return False
-    return True
-
-
-def _is_torch_file(path: Path) -> bool:
-    """Tell whether a torch.save file is a whole zip archive (its directory stands at the end)."""
-    return zipfile.is_zipfile(path)

@@ -19,8 +19,11 @@ class EventWriter:
     PROGRESS_INTERVAL_S = 0.2
 
     def __init__(self, path: Path) -> None:
+        torn = _ends_torn(path)
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._last_progress_s = 0.0
+        if torn:  # or this attempt's first event would be glued to it and lost with it
+            self._file.write("\n")
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one event. A full disk must not end a training run, so errors are dropped here and only here."""
@@ -41,6 +44,18 @@ class EventWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _ends_torn(path: Path) -> bool:
+    """Tell whether a killed attempt left half a line at the end."""
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, 2) == 0:
+                return False
+            file.seek(-1, 2)
+            return file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:

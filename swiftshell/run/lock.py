@@ -1,8 +1,8 @@
 """Hold and probe locks that the kernel frees when their holder dies. Standard library only.
 
-The lock is `flock` on an open file, never the file's existence: SIGKILL of the holder frees it within a millisecond, and
-a file left behind means nothing. It is given up by closing and in no other way (LOCK_UN would free it for everyone who
-inherited it), and lock files are never removed (a second file under the same name would be a second lock).
+The lock is `flock` on an open file, never the file's existence: SIGKILL of the holder frees it within a millisecond,
+and a file left behind means nothing. It is given up by closing and in no other way (LOCK_UN would free it for everyone
+who inherited it), and lock files are never removed (a second file under the same name would be a second lock).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,8 @@ def _open(path: Path) -> int:
             if mode == os.O_RDONLY:
                 raise
     fd = os.open(path, os.O_RDWR | os.O_CREAT | flags, _MODE)
-    try:
+    with suppress(OSError):
         os.fchmod(fd, _MODE)  # the umask must not keep colleagues from asking whether it is held
-    except OSError:
-        pass
     return fd
 
 

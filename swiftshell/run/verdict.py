@@ -18,7 +18,8 @@ LOST, CANCELLED, FAILED, SUCCEEDED, TIMED_OUT = "lost", "cancelled", "failed", "
 _FULL_BYTES = 1 << 20
 
 
-def judge(step: StepPaths, attempt: AttemptPaths, end: dict[str, Any], outcome: dict[str, Any] | None) -> dict[str, Any]:
+def judge(step: StepPaths, attempt: AttemptPaths, end: dict[str, Any],
+          outcome: dict[str, Any] | None) -> dict[str, Any]:
     """Return result, exit_code, problems, metrics, summary and outputs of an attempt that is over.
 
     The worker's own last word counts most: it is written when the output is whole, and a crash while the interpreter

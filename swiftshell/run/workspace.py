@@ -48,7 +48,8 @@ class Runs:
     problems: list[Problem] = field(default_factory=list)
 
 
-def find(flag: str | Path | None = None, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Workspace:
+def find(flag: str | Path | None = None, environ: Mapping[str, str] | None = None,
+         cwd: Path | None = None) -> Workspace:
     """Choose the workspace: the flag, SWIFTSHELL_WORKSPACE, the nearest folder upwards that is one, or this folder."""
     here = (cwd or Path.cwd()).absolute()
     named = (os.environ if environ is None else environ).get(VARIABLE, "")

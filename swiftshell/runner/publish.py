@@ -54,7 +54,8 @@ def ours(target: Path, run: str, step: str) -> bool:
         return False
     folders = [target] if (target / artifact.NAME).exists() else [p for p in target.iterdir() if p.is_dir()]
     records = [read_json_or_none(folder / artifact.NAME) for folder in folders]
-    return bool(records) and all(isinstance(r, dict) and str(r.get("id", "")).startswith(f"{run}/{step}/") for r in records)
+    ids = [str(record.get("id", "")) if isinstance(record, dict) else "" for record in records]
+    return bool(ids) and all(artifact_id.startswith(f"{run}/{step}/") for artifact_id in ids)
 
 
 def publish(target: Path, outputs: Mapping[str, Path], run: str, step: str) -> dict[str, Any] | None:

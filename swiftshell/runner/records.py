@@ -103,7 +103,7 @@ class Records:
 
 
 class State:
-    """`state.json`: what the runner says. Nobody depends on it to tell what happened, so a failed write is only noted."""
+    """`state.json`: what the runner says. Nobody depends on it to tell what happened; a failed write is only noted."""
 
     def __init__(self, run: RunPaths) -> None:
         self._path = run.state

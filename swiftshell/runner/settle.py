@@ -44,8 +44,9 @@ def _whole(step: StepPaths, attempt: AttemptPaths, outputs: dict[str, str]) -> b
     return not unsound(partial if partial.exists() else step.out, outputs)
 
 
-def _end_of(runner: Runner, step: StepPaths, attempt: AttemptPaths, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the exit facts of an attempt without an exit record, after waiting for its worker if that lives."""
+def _end_of(runner: Runner, step: StepPaths, attempt: AttemptPaths,
+            request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the exit facts of an attempt without an exit record, and whether a living worker was waited for."""
     record = read_record(attempt.child)
     if record is None:  # the child was never recorded, so it was never released
         return {"v": 1, "code": None, "signal": None, "stop": None, "ended": now(), "lost": "killed"}, False

@@ -1,7 +1,7 @@
 """Start a worker so that no job ever runs without a record: intent, fork, identity, and only then release.
 
-The forked child waits on a pipe. The runner writes down who the child is, makes that durable, and then sends one byte. A
-runner that dies in between closes the pipe, and the child ends without having done anything.
+The forked child waits on a pipe. The runner writes down who the child is, makes that durable, and then sends one byte.
+A runner that dies in between closes the pipe, and the child ends without having done anything.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,10 +91,8 @@ def start_worker(attempt: AttemptPaths, what: Command, facts: dict[str, Any]) ->
 
 def _release(pid: int, attempt: AttemptPaths, go_write: int) -> None:
     """Record the waiting child, then let it go; a child that cannot be recorded never starts."""
-    try:
+    with suppress(OSError):  # the child did it first, or is gone, which the watch will see
         os.setpgid(pid, pid)
-    except OSError:
-        pass  # the child did it first, or is gone, which the watch will see
     crash_point("child.forked")
     try:
         who = identity.of(pid)

@@ -108,8 +108,9 @@ def _work(runner: Runner, step: StepPaths, request: dict[str, Any], output: Lock
     except OSError as error:
         say(f"step {step.id}: could not be started: {error}")
         code = "run.disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "run.not_started"
-        return refuse(runner, step, problem(code, step=step.id, path=str(step.root), reason=error.strerror or str(error),
-                                            log=str(runner.run.runner_log)), EXIT_NO_RESOURCES)
+        found = problem(code, step=step.id, path=str(step.root), reason=error.strerror or str(error),
+                        log=str(runner.run.runner_log))
+        return refuse(runner, step, found, EXIT_NO_RESOURCES)
     say(f"step {step.id}: attempt {attempt.number}, PID {pid}")
     runner.state.step(step.id, status="running")
     crash_point("worker.watched")

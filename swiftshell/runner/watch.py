@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,10 +73,8 @@ class Child:
 
     def reap(self) -> Exit:
         """See `Worker`. The group is swept before the number is given back, and then whoever left the group."""
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         _, status, usage = os.wait4(self._pid, 0)
         if self._end is not None:
             os.close(self._end)
@@ -129,12 +128,13 @@ def watch(worker: Worker, stop: StopRequests, request: dict[str, Any], started: 
     """
     grace_s = _seconds(request.get("stop_grace_s"), GRACE_S)
     limit_s = _seconds(request.get("time_limit_s"), float("inf"))
-    begun, asked, kill_at, oom_before = time.monotonic() - max(0.0, time.time() - started), "", float("inf"), _oom_kills()
+    begun = time.monotonic() - max(0.0, time.time() - started)
+    asked, kill_at, oom_before = "", float("inf"), _oom_kills()
     while not worker.exited(POLL_S):
         wanted = stop.pending() or ""
         if not wanted and time.monotonic() - begun > limit_s:
             wanted = "time_limit"
-        if wanted == "kill" and asked != "kill" or time.monotonic() > kill_at:
+        if (wanted == "kill" and asked != "kill") or time.monotonic() > kill_at:
             say("ending the worker and its group")
             worker.kill()
             asked, kill_at = asked if wanted != "kill" else "kill", float("inf")
