@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from swiftshell.engines import quantization as quant
 from swiftshell.engines.loading import weight_bytes
@@ -61,10 +61,20 @@ def trained_on(record: Mapping[str, Any] | None) -> str:
 
 
 def saved_dtype(folder: Path) -> str:
-    """Return the precision a model folder's weights were saved in; float32 if its config does not say."""
-    config = AutoConfig.from_pretrained(folder)
-    found = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
-    return str(found).removeprefix("torch.") if found is not None else "float32"
+    """Return the precision a model folder's weights were saved in; float32 if its config does not say.
+
+    Raises:
+        SwiftshellError: the config is missing or unreadable.
+    """
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise fail("infer.unreadable_model", file=str(file), reason=_one_line(error)) from error
+    text = config.get("text_config") or {}
+    found = [c.get(key) for c in (config, text) for key in ("dtype", "torch_dtype")]
+    known = [str(x).removeprefix("torch.") for x in found if x]
+    return known[0] if known and known[0] in DTYPES else "float32"
 
 
 def run_dtype(wanted: str, base: Path) -> str:
