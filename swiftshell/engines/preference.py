@@ -49,7 +49,7 @@ class ReferenceProof:
         Raises:
             SwiftshellError: `train.reference_mismatch`.
         """
-        ctx.phase("checking the reference")
+        ctx.phase("checking")
         self.found = probe.trainer_logps(trainer, self.expected.rows)
         self.difference = probe.refuse_if_different(self.expected.logps, self.found, self.expected.rows, self._precision,
                                                     name=self.expected.name, source=self.expected.source)
