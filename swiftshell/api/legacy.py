@@ -120,7 +120,7 @@ class _Translation:
         step: dict[str, Any] = {"id": self.stage or "train", "stage": self.stage, "inputs": inputs,
                                 "params": self.params}
         if self.output_dir is not None:
-            step["output_dir"] = os.fspath(self.output_dir)
+            step["output_dir"] = self.output_dir
         recipe = {"schema": 1, "name": self._name(models["base"]), "seed": self.seed, "models": models, "data": data,
                   "steps": [{k: v for k, v in step.items() if v != {}}]}
         return {k: self._plain(v, k) for k, v in recipe.items() if v is not None}
@@ -252,8 +252,9 @@ class _Translation:
                 found[_READING[key]] = value
             else:
                 self._unknown(key, field, (*_COLUMNS, *_READING))
-        if columns:
-            found["columns"] = {**columns, **(found.get("columns") or {})}
+        given = found.get("columns")
+        if columns and (given is None or isinstance(given, Mapping)):
+            found["columns"] = {**columns, **(given or {})}
         return found
 
     def _training_args(self) -> None:
@@ -281,7 +282,7 @@ class _Translation:
             self._note("config_renamed", field, found=key, name=old)
             self._set(old, value)
         elif key in engine_args.names(self.stage):
-            self.params.setdefault("engine_args", {})[key] = value
+            self._nested("engine_args")[key] = value
         elif key in engine_args.fields(self.stage) or key in _GONE:
             self._note("config_decided", field, found=key, value=shown(value))
         elif others:
@@ -292,11 +293,16 @@ class _Translation:
     def _set(self, dotted: str, value: Any) -> None:
         outer, _, inner = dotted.partition(".")
         if inner:
-            self.params.setdefault(outer, {})[inner] = value
+            self._nested(outer)[inner] = value
         elif dotted == "quantization":
             self._quantization("training_args.quantization", value)
         else:
-            self.params[outer] = value
+            self.params[outer] = dict(value) if isinstance(value, Mapping) else value
+
+    def _nested(self, name: str) -> dict[str, Any]:
+        """Return a parameter that holds others; one that is no mapping stays, for the recipe's check to refuse."""
+        present = self.params.setdefault(name, {})
+        return present if isinstance(present, dict) else {}
 
     def _number_format(self, key: str, value: Any) -> None:
         if value is True:
@@ -314,9 +320,9 @@ class _Translation:
             self.params["tuning"] = "lora" if tuning in ("qlora", "q_lora") else tuning
         given = {ours: self.config[theirs] for theirs, ours in _LORA.items() if self.config.get(theirs) is not None}
         if given:
-            self.params["lora"] = {**(self.params.get("lora") or {}), **given}
+            self._nested("lora").update(given)
         lora = self.params.get("lora")
-        if isinstance(lora, dict) and isinstance(lora.get("r"), int) and "lora_alpha" not in lora:
+        if isinstance(lora, dict) and type(lora.get("r")) is int and "lora_alpha" not in lora:
             lora["lora_alpha"] = 2 * lora["r"]
             self._note("config_alpha", "lora_rank", rank=lora["r"], alpha=lora["lora_alpha"])
 

@@ -297,7 +297,7 @@ class _Builder:
             key = str(key_node.value)
             if key in out:
                 first = self.keys[(*path, key)]
-                self._complain("recipe.duplicate_key", key_node, key=key, first=f"{first.line}:{first.column}")
+                self._complain("recipe.duplicate_key", key_node, name=key, first=f"{first.line}:{first.column}")
                 continue
             self.keys[(*path, key)] = mark
             out[key] = self.build(value_node, (*path, key))

@@ -94,7 +94,7 @@ def test_duplicate_keys_are_refused_with_both_places() -> None:
     with pytest.raises(SwiftshellError) as caught:
         parse_document("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n", "mine.yaml")
     assert [
-        (p.code, p.line, p.column, p.values["key"], p.values["first"]) for p in caught.value.problems
+        (p.code, p.line, p.column, p.values["name"], p.values["first"]) for p in caught.value.problems
     ] == [("recipe.duplicate_key", 4, 3, "c", "3:3"), ("recipe.duplicate_key", 5, 1, "a", "1:1")]
 
 
@@ -163,6 +163,16 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (latin.code, latin.line, latin.column, latin.values["byte"]) == ("recipe.not_utf8", 2, 7, "0xe9")
     monkeypatch.setattr(document, "MAX_BYTES", 3)
     assert code_of(tmp_path / "kto.yaml").code == "recipe.too_large"
+
+
+def test_every_problem_can_be_said() -> None:
+    """A value named like a parameter of the function that formats it would hide the error behind another."""
+    from swiftshell.i18n import sentence
+
+    assert sentence(problem("a: 1\na: 2")) == (
+        'error[recipe.duplicate_key]: the key "a" is here for the second time; the first is at 1:1\n'
+        "  --> mine.yaml:2:1\nhint: keep one of the two"
+    )
 
 
 def test_a_byte_order_mark_is_no_part_of_the_recipe(tmp_path: Path) -> None:

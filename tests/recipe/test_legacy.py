@@ -343,6 +343,30 @@ def test_values_of_the_wrong_type_are_left_to_the_recipes_check() -> None:
     )
 
 
+def test_nested_arguments_and_short_ones_go_together_and_the_configuration_stays_as_it_was() -> None:
+    args = {"lora": {"lora_alpha": 4}, "engine_args": {"adam_beta1": 0.8}, "adam_beta2": 0.9}
+    config = {**SMALL, "training_args": args, "lora_rank": 2}
+    assert params(config) == {"lora": {"lora_alpha": 4, "r": 2}, "engine_args": {"adam_beta1": 0.8, "adam_beta2": 0.9}}
+    assert args == {"lora": {"lora_alpha": 4}, "engine_args": {"adam_beta1": 0.8}, "adam_beta2": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"output_dir": []}, "steps.kto.output_dir"),
+        ({"training_args": {"lora": 8}, "lora_rank": 2}, "steps.kto.params.lora"),
+        ({"data_args": {"columns": 3, "label_field": "x"}}, "data.train.columns"),
+        ({"seed": "x"}, "seed"),
+        ({"name": "a/b"}, "name"),
+    ],
+)
+def test_shapes_nobody_expects_are_refused_by_the_recipes_check(config: dict[str, Any], field: str) -> None:
+    data, _notes = recipe_from_config({**SMALL, **config})
+    with pytest.raises(SwiftshellError) as caught:
+        recipe_from_mapping(data)
+    assert [p.field_name for p in caught.value.problems] == [field]
+
+
 def test_numbers_of_other_libraries_become_plain() -> None:
     class Scalar:
         def item(self) -> float:

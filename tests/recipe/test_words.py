@@ -71,4 +71,5 @@ def test_both_languages_use_the_same_values() -> None:
 
     for key, english in catalogue("en").items():
         if key.startswith(("recipe.", "params.")):
+            assert "key" not in values(english), f"{key}: t() has a parameter of this name"
             assert values(catalogue("zh")[key]) == values(english), key
