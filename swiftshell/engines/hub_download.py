@@ -20,6 +20,7 @@ from swiftshell.stages.base import Context, InputRef, Outcome, StepRequest
 
 # Room left free on the disk beyond what is fetched: logs, records and other programs need some too.
 RESERVE_BYTES = 256 << 20
+MIB = 1 << 20
 
 
 def run(request: StepRequest, ctx: Context) -> Outcome:
@@ -34,7 +35,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     if slot == "model":
         facts["stack"] = [{"kind": facts["kind"], "path": ".", "name": facts["name"], "source": facts["source"]}]
     seconds = round(time.monotonic() - started, 3)
-    metrics = {"size_bytes": float(summary["size_bytes"]), "received_bytes": float(summary["received_bytes"])}
+    metrics = {f"{name}_mib": round(summary[f"{name}_bytes"] / MIB, 1) for name in ("size", "received")}
     return Outcome({slot: facts}, metrics, {**summary, "seconds": seconds})
 
 

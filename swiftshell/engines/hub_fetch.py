@@ -148,6 +148,8 @@ class Fetcher:
                 self.meter.add(file.size)
                 return
             self._drop(found, file)
+        if self._by_library(file):
+            return
         for _ in range(2):  # wrong bytes are fetched anew once
             with self._lock_of(file):
                 if self.here(file) is not None:  # another program brought it while we waited
@@ -155,8 +157,11 @@ class Fetcher:
                     return
                 if self._download(file):
                     return
-        raise fail("download.hash_mismatch", repo=self.repo.name, name=file.path, expected=file.oid,
-                   endpoint=self.repo.endpoint, exit_code=EXIT_STAGE)
+        raise self._wrong_bytes(file)
+
+    def _wrong_bytes(self, file: RemoteFile) -> SwiftshellError:
+        return fail("download.hash_mismatch", repo=self.repo.name, name=file.path, expected=file.oid,
+                    endpoint=self.repo.endpoint, exit_code=EXIT_STAGE)
 
     def _show(self, file: RemoteFile) -> None:
         """Show a file in the commit's snapshot, as huggingface_hub does: a relative link to the bytes."""
@@ -190,11 +195,6 @@ class Fetcher:
 
     def _download(self, file: RemoteFile) -> bool:
         """Fetch one file; False if its bytes were wrong (they are gone then)."""
-        from huggingface_hub import constants
-
-        if file.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
-            self._by_library(file)
-            return True
         partial = self.partial(file)
         self._collect(file, partial)
         if not matches(partial, file, self.meter):
@@ -204,13 +204,24 @@ class Fetcher:
         os.replace(partial, self.blob(file))
         return True
 
-    def _by_library(self, file: RemoteFile) -> None:
-        """Let huggingface_hub fetch a file that is too big for plain HTTP: only its own Xet client can."""
-        from huggingface_hub import hf_hub_download
+    def _by_library(self, file: RemoteFile) -> bool:
+        """Let huggingface_hub fetch what the hub hands out to its Xet client only; False if that is not needed here.
 
-        hf_hub_download(self.repo.name, file.path, repo_type=self.repo.kind, revision=self.commit,
-                        cache_dir=self.repo.cache, endpoint=self.repo.endpoint)
+        Called without holding the file's lock: the library takes the same one.
+        """
+        from huggingface_hub import constants, hf_hub_download
+
+        if file.size <= constants.MAX_HTTP_DOWNLOAD_SIZE:
+            return False
+        try:
+            path = hf_hub_download(self.repo.name, file.path, repo_type=self.repo.kind, revision=self.commit,
+                                   cache_dir=self.repo.cache, endpoint=self.repo.endpoint)
+        except ValueError:  # no Xet here, or a mirror without it: the mirror may well hand the file out itself
+            return False
         self.meter.add(file.size, received=file.size)
+        if not matches(Path(path), file, self.meter):
+            raise self._wrong_bytes(file)
+        return True
 
     def _collect(self, file: RemoteFile, partial: Path) -> None:
         """Bring the partial file to its full length, over as many connections as it takes.
@@ -242,7 +253,8 @@ class Fetcher:
             return error, asked_s
         return None, 0.0
 
-    def _gave_up(self, file: RemoteFile, partial: Path, error: BaseException | None, tries: int) -> Exception:
+    def _gave_up(self, file: RemoteFile, partial: Path, error: BaseException | None,
+                 tries: int) -> SwiftshellError:
         reason = (" ".join(str(error).split())[:200] or type(error).__name__) if error else "-"
         done_mib, total_mib = (f"{size / 2**20:.1f}" for size in (_size(partial), file.size))
         return fail("download.broken_off", repo=self.repo.name, name=file.path, done_mib=done_mib, total_mib=total_mib,

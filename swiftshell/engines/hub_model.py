@@ -29,6 +29,7 @@ _TEXTS = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken", ".spm", ".voc
 _LEGAL = ("license", "licence", "notice", "use_policy", "copying")
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",), ("vocab.json", "merges.txt"),
                ("vocab.txt",))
+_HASHED = ("added_tokens.json", "merges.txt", "tokenizer.json", "tokenizer.model", "vocab.json")  # in this order
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length")
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn"}
 
@@ -200,14 +201,15 @@ def chat_template(folder: Path) -> str | None:
 
 
 def tokenizer_sha256(folder: Path) -> str | None:
-    """Return the hash of what turns text into tokens: tokenizer.json, else tokenizer.model, else the vocabulary."""
-    for names in _TOKENIZERS:
-        if _all_there(folder, names):
-            digest = hashlib.sha256()
-            for name in names:
-                digest.update((folder / name).read_bytes())
-            return digest.hexdigest()
-    return None
+    """Return the digest of the files that turn text into tokens, or None if there are none of them.
+
+    The same digest as the training engines record, so that a model and what was trained from it can be compared.
+    """
+    found = [n for n in _HASHED if (folder / n).is_file()]
+    digest = hashlib.sha256()
+    for name in found:
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    return digest.hexdigest() if found else None
 
 
 def _all_there(folder: Path, names: tuple[str, ...]) -> bool:

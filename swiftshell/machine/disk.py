@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,13 @@ GIB = 1 << 30
 
 
 def free_bytes(path: Path) -> int:
-    """Return the bytes an ordinary user may still write where `path` is or will be."""
-    return shutil.disk_usage(existing(path)).free
+    """Return the bytes an ordinary user may still write where `path` is or will be.
+
+    SWIFTSHELL_FREE_DISK_GIB lowers it to what a quota really leaves: the file system does not tell quotas.
+    """
+    free = shutil.disk_usage(existing(path)).free
+    limit = os.environ.get("SWIFTSHELL_FREE_DISK_GIB")
+    return min(free, int(float(limit) * GIB)) if limit else free
 
 
 def free_gib(path: Path) -> float:

@@ -43,7 +43,8 @@ def test_a_model_is_fetched_verified_and_recorded(hub: LoopbackHub, download: Do
     assert (facts["kind"], facts["name"], facts["dtype"]) == ("model", "tiny", "bfloat16")
     assert (facts["parameters"], facts["context_length"]) == (256 * 512, 512)
     assert facts["chat_template_sha256"] == hashlib.sha256(TEMPLATE.encode()).hexdigest()
-    assert facts["tokenizer_sha256"] == hashlib.sha256((model_folder / "tokenizer.json").read_bytes()).hexdigest()
+    named = b"tokenizer.json\0" + (model_folder / "tokenizer.json").read_bytes()
+    assert facts["tokenizer_sha256"] == hashlib.sha256(named).hexdigest()
     assert facts["stack"] == [{"kind": "model", "path": ".", "name": "tiny", "source": facts["source"]}]
     assert hub.endpoint not in json.dumps(facts)
     assert ctx.progressed[-1][0] == ctx.progressed[-1][1] == outcome.summary["size_bytes"]
@@ -241,6 +242,28 @@ def test_where_no_hard_link_can_be_made_it_is_said(hub: LoopbackHub, download: D
     assert (ctx.out / "model" / WEIGHTS).is_symlink()
     assert outcome.summary["pointed"] == 1
     assert "download.points_elsewhere" in [code for code, _ in ctx.notes]
+
+
+@pytest.mark.parametrize("library_can", [True, False])
+def test_a_file_too_big_for_plain_http_is_left_to_the_library_if_it_can(
+        hub: LoopbackHub, download: Download, ctx: FakeContext, model_folder: Path, monkeypatch: pytest.MonkeyPatch,
+        library_can: bool) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    real, asked = huggingface_hub.hf_hub_download, []
+
+    def fetch(repo: str, name: str, **options: object) -> str:
+        asked.append(name)
+        if library_can:  # as with its Xet client; without one the limit makes it raise ValueError
+            monkeypatch.setattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 1 << 40)
+        return str(real(repo, name, **options))  # type: ignore[call-overload]
+
+    monkeypatch.setattr(constants, "MAX_HTTP_DOWNLOAD_SIZE", 200_000)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    download("model", {"repo": "org/tiny"})
+    assert asked == [WEIGHTS]
+    assert (ctx.out / "model" / WEIGHTS).read_bytes() == (model_folder / WEIGHTS).read_bytes()
 
 
 def test_patterns_choose_and_thin_out(hub: LoopbackHub, download: Download, ctx: FakeContext) -> None:

@@ -113,6 +113,19 @@ def test_the_starter(download: Download, ctx: FakeContext) -> None:
             starter.DATA_DIR / f"{purpose}.jsonl").read_bytes()
 
 
+@pytest.mark.engine
+def test_its_hashes_are_those_the_training_engines_record() -> None:
+    from transformers import AutoTokenizer
+
+    from swiftshell.engines.hub_model import inspect
+    from swiftshell.engines.loading import tokenizer_hashes
+
+    folder = starter.MODEL_DIR
+    facts = inspect(folder, "starter", lambda *_, **__: None)
+    recorded = tokenizer_hashes(folder, AutoTokenizer.from_pretrained(folder))
+    assert {name: facts[name] for name in recorded} == recorded
+
+
 def test_a_part_the_starter_does_not_have(download: Download) -> None:
     with pytest.raises(SwiftshellError) as error:
         download("dataset", {"starter": "ppo"})

@@ -57,6 +57,11 @@ def test_free_room_is_known_for_folders_that_do_not_exist_yet(tmp_path: Path) ->
     assert disk.same_disk(tmp_path, tmp_path / "a")
 
 
+def test_a_quota_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWIFTSHELL_FREE_DISK_GIB", "0.25")
+    assert disk.free_gib(tmp_path) == 0.25
+
+
 def test_these_facts_cost_no_import_of_huggingface_hub() -> None:
     code = ("import sys; from swiftshell.machine import cache, disk; import swiftshell.stages.download; "
             "cache.hub_cache(); cache.hub_token_source(); print('huggingface_hub' in sys.modules)")

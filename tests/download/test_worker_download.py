@@ -107,6 +107,16 @@ def test_a_stop_is_heard_in_the_middle_and_what_came_stays(hub: LoopbackHub, tmp
     assert arrived(own_environment) >= 50_000
 
 
+def test_two_runs_at_once_fetch_a_file_once(hub: LoopbackHub, tmp_path: Path) -> None:
+    steps = [Step(tmp_path / name, {"repo": "org/tiny"}) for name in ("a", "b")]
+    hub.bytes_per_s = 1_000_000
+    workers = [step.start(1) for step in steps]
+    assert [w.wait(timeout=60) for w in workers] == [0, 0]
+    assert hub.sent_bytes[WEIGHTS] == (tmp_path / "source" / WEIGHTS).stat().st_size
+    for step in steps:
+        assert artifact.damaged(step.root / "out.partial-001" / "model", hashes=True) == []
+
+
 def test_the_token_is_used_and_written_nowhere(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.gate("org/tiny")
     step = Step(tmp_path, {"repo": "org/tiny"})
