@@ -75,7 +75,7 @@ def test_the_starters_recipes_use_its_measured_settings(name: str) -> None:
         wanted = registry.get(step.stage).params.model_validate(settings[step.stage]).model_dump()
         assert {key: given[key] for key in settings[step.stage]} == {
             key: wanted[key] for key in settings[step.stage]
-        }
+        }, f"write the settings of {step.stage} into recipes/{name}.yaml"
 
 
 def test_find_takes_a_file_a_name_its_last_part_and_the_way_it_is_written_in_a_checkout(
