@@ -31,7 +31,7 @@ _PERSONAL = (
 def pytest_configure(config: pytest.Config) -> None:
     """Make this process's environment, which all child processes inherit, the same on every machine."""
     for name in list(os.environ):
-        if name in _PERSONAL or (name.startswith("SWIFTSHELL_") and name != "SWIFTSHELL_SHARED_TESTDATA"):
+        if name in _PERSONAL or (name.startswith("SWIFTSHELL_") and name not in ("SWIFTSHELL_SHARED_TESTDATA", "SWIFTSHELL_SOAK")):
             del os.environ[name]
     os.environ["LANG"] = "C.UTF-8"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
