@@ -9,9 +9,11 @@ from typing import IO, Any
 from swiftshell.errors import Problem
 from swiftshell.i18n import t
 from swiftshell.render import words
-from swiftshell.render.console import NARROW_COLUMNS, new_table, open_console
+from swiftshell.render.console import new_table, open_console
 
 Json = Mapping[str, Any]
+
+_TABLE_COLUMNS = 110  # settings need room for their sentences; below this they are a list
 
 
 def print_explanation(facts: Json, stream: IO[str] | None = None) -> None:
@@ -39,7 +41,8 @@ def _stage(facts: Json, stream: IO[str]) -> None:
     console.print()
     for title, slots in ((t("render.inputs"), facts["inputs"]), (t("render.outputs"), facts["outputs"])):
         console.print(Text.assemble((title, "bold"), "  ", ", ".join(_slot(slot) for slot in slots) or "-"))
-    if console.width < NARROW_COLUMNS:
+    if console.width < _TABLE_COLUMNS:
+        console.print()
         for setting in facts["params"]:
             head = (setting["name"], "bold"), f" = {_default(setting['default'])}  ", (setting["type"], "dim")
             console.print(Text.assemble(*head))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import IO, Any
 
-from swiftshell.i18n import t
+from swiftshell.i18n import has, t
 from swiftshell.render import words
 from swiftshell.render.console import has_unicode, new_table, open_console
 
@@ -55,10 +55,9 @@ def _full(steps: list[Json], width: int, stream: IO[str] | None) -> Any:
         detail.add_column(style="cyan", no_wrap=True)
         detail.add_column(overflow="fold")
         for slot, refs in step["inputs"].items():
-            for item in refs:
-                detail.add_row(slot, _input(item, step, slot))
-        if settings := _settings(step):
-            detail.add_row(t("render.settings"), settings)
+            detail.add_row(slot, _inputs(refs, step, slot))
+        for source, settings in _settings(step).items():
+            detail.add_row(source, settings)
         if step.get("output_dir"):
             detail.add_row(t("render.output_dir"), step["output_dir"])
         blocks += [head, Padding(detail, (0, 0, 0, 4 if width >= 60 else 2))]
@@ -77,39 +76,55 @@ def _stage(step: Json) -> str:
     return str(step["stage"])
 
 
-def _input(item: Json, step: Json, slot: str) -> Any:
+def _inputs(refs: list[Json], step: Json, slot: str) -> Any:
+    """Return what fills a slot and why; several fillings stand in one line, each reason said once."""
     from rich.text import Text
 
-    why = item.get("why") or {}
-    reason = t(why["code"], **why.get("values", {})) if why.get("code") else ""
+    whys = [item.get("why") or {} for item in refs]
+    reasons = dict.fromkeys(t(why["code"], **why.get("values", {})) for why in whys if why.get("code"))
+    if len(refs) > 1 and all(why.get("code") == "plan.why_step" for why in whys):
+        reasons = {}  # their names say it
     count = (step.get("rows") or {}).get(slot)
     rows = f" ({t('render.rows', rows=words.number(count))})" if count else ""
-    return Text.assemble((item["name"], "bold"), rows, ("  " + reason if reason else "", "dim"))
+    names = ", ".join(item["name"] for item in refs)
+    return Text.assemble((names, "bold"), rows, ("".join(f"  {reason}" for reason in reasons), "dim"))
 
 
-def _settings(step: Json) -> str:
-    """Return the settings that somebody chose, each with its source; defaults are for `explain`."""
-    chosen = []
-    for name, source in sorted((step.get("param_sources") or {}).items()):
-        value = _value(step.get("params") or {}, name)
-        chosen.append(f"{name} {value} ({_source(source)})")
-    return ", ".join(chosen)
+def _settings(step: Json) -> dict[str, str]:
+    """Return the settings that somebody changed, by where they did; what equals the default is for `explain`."""
+    defaults = _defaults(str(step["stage"]))
+    found: dict[str, list[str]] = {}
+    for name, source in (step.get("param_sources") or {}).items():
+        value = _find(step.get("params") or {}, name)
+        if name.partition(".")[0] not in defaults or value != _find(defaults, name):
+            kind = source.partition(":")[0]
+            word = t(f"render.source.{kind}") if has(f"render.source.{kind}") else source
+            found.setdefault(word, []).append(f"{name} {_value(value)}")
+    return {word: ", ".join(sorted(settings)) for word, settings in found.items()}
 
 
-def _value(params: Json, name: str) -> str:
+def _defaults(stage: str) -> Json:
+    from swiftshell.stages import registry
+
+    if stage not in registry.names():  # a plan of another version, or of a plugin that is gone
+        return {}
+    defaults: Json = registry.get(stage).params.model_construct().model_dump(mode="json", warnings=False)
+    return defaults
+
+
+def _find(params: Json, name: str) -> Any:
     found: Any = params
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
-    if isinstance(found, Mapping):
-        return ", ".join(f"{key} {words.number(value)}" for key, value in found.items() if value is not None)
-    return str(found).lower() if isinstance(found, bool) else words.number(found)
+    return found
 
 
-def _source(source: str) -> str:
-    kind, _, line = source.partition(":")
-    if kind in ("recipe", "defaults") and line:
-        return t(f"render.source.{kind}", line=line)
-    return t(f"render.source.{kind}") if kind == "flag" else source
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key} {_value(entry)}" for key, entry in value.items() if entry is not None)
+    if isinstance(value, list):
+        return " ".join(map(_value, value))
+    return str(value).lower() if isinstance(value, bool) else words.number(value)
 
 
 def _estimate(step: Json) -> str:

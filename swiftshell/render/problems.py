@@ -18,7 +18,7 @@ _ORDER = {"note": 0, "warning": 1, "error": 2}
 
 
 def print_problems(problems: Iterable[Problem], stream: IO[str] | None = None) -> None:
-    """Print problems, errors last (nearest to the prompt); after ten of a kind only their number."""
+    """Print problems by kind, errors last (nearest to the prompt); after ten of a kind only their number."""
     stream = sys.stderr if stream is None else stream
     print("\n".join(lines(list(problems), colour=can_colour(stream))), file=stream)
 
@@ -26,21 +26,23 @@ def print_problems(problems: Iterable[Problem], stream: IO[str] | None = None) -
 def lines(problems: list[Problem], *, colour: bool = False) -> list[str]:
     """Return the lines that `print_problems` prints.
 
-    Neighbours of one kind share their hint when it is the same, and a place that only repeats is not repeated.
+    Neighbours of one kind share their hint when it is the same. A problem whose code ends in `.and_more` only
+    counts others of its `values["code"]`: it is added to their number.
     """
-    totals = Counter(p.code for p in problems)
-    seen: Counter[str] = Counter()
+    unlisted: Counter[str] = Counter()
+    groups: dict[tuple[int, str], list[Problem]] = {}
+    for problem in problems:
+        if problem.code.endswith(".and_more"):
+            unlisted[str(problem.values.get("code"))] += int(problem.values.get("more", 0))
+        else:
+            groups.setdefault((_ORDER[problem.severity], problem.code), []).append(problem)
     out: list[str] = []
-    ordered = sorted(problems, key=lambda p: _ORDER[p.severity])
-    for at, problem in enumerate(ordered):
-        seen[problem.code] += 1
-        more = totals[problem.code] - _SHOWN_PER_CODE
-        if seen[problem.code] <= _SHOWN_PER_CODE or totals[problem.code] == _SHOWN_PER_CODE + 1:
-            following = ordered[at + 1] if at + 1 < len(ordered) else None
-            last = more > 1 and seen[problem.code] == _SHOWN_PER_CODE
-            out += _lines(problem, None if last else following, colour)
-        elif seen[problem.code] == _SHOWN_PER_CODE + 1:
-            out.append(_dim("  " + t("render.more_problems", more=more, code=problem.code), colour))
+    for (_, code), group in sorted(groups.items(), key=lambda item: item[0][0]):
+        shown = group if len(group) == _SHOWN_PER_CODE + 1 else group[:_SHOWN_PER_CODE]
+        for problem, following in zip(shown, [*shown[1:], None], strict=True):
+            out += _lines(problem, following, colour)
+        if more := len(group) - len(shown) + unlisted[code]:
+            out.append(_dim("  " + t("render.more_problems", more=more, code=code), colour))
     return out
 
 
@@ -52,7 +54,7 @@ def _lines(problem: Problem, following: Problem | None, colour: bool) -> list[st
     if where := place(problem):
         out.append(f"  --> {where}")
     hint = hint_of(problem)
-    if hint and not (following is not None and following.code == problem.code and hint_of(following) == hint):
+    if hint and not (following is not None and hint_of(following) == hint):
         out.append(f"{t('core.hint')}: {hint}")
     return out
 

@@ -103,7 +103,7 @@ def number(value: Any) -> str:
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    return f"{value:.2e}" if not 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+    return f"{value:.3g}" if abs(value) < 1e-3 else f"{value:.4g}" if abs(value) < 1e5 else f"{value:.2e}"
 
 
 def shortest(path: str) -> str:
