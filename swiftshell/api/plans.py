@@ -50,14 +50,11 @@ def plan_target(workspace: Workspace, target: str, options: Options | None = Non
 def plan_stage(workspace: Workspace, stage: str, options: Options, *, sets: Sequence[str] = (),
                fresh: bool = False) -> Plan:
     """Plan one stage with its inputs chosen from the workspace's board."""
-    import yaml
-
-    from swiftshell.recipe.load import parse_recipe
+    from swiftshell.recipe.load import recipe_from_mapping
 
     board = boards.read(workspace.runs)
     quick = build(stage, board, options)
-    text = yaml.safe_dump(quick.recipe, allow_unicode=True, sort_keys=False, width=110)
-    recipe = parse_recipe(text, None)
+    recipe = recipe_from_mapping(quick.recipe)
     command = "swiftshell run " + " ".join([stage, *_flags(options)])
     return plan_recipe(workspace, recipe, sets=sets, fresh=fresh, command=command, board=board, whys=quick.whys,
                        lineage=quick.lineage)

@@ -16,7 +16,7 @@ PURPOSES = {"sft": "sft", "kto": "kto", "dpo": "dpo", "infer": "prompts", "evalu
 _DISK_FLOOR_GIB = 0.2  # below this, even logs and checkpoints of a tiny run are at risk
 
 
-def references(step: PlanStep, earlier: list[PlanStep], board: Board) -> Iterable[Problem]:
+def references(step: PlanStep, board: Board) -> Iterable[Problem]:
     """Hold the rule that makes rounds comparable: the reference is the SFT model, or where training started.
 
     Allowed without a word: an SFT output; the reference the policy itself was trained against; the policy itself, unless

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from swiftshell.errors import Problem, SwiftshellError
 from swiftshell.plan import check, estimate, fingerprint
@@ -19,7 +19,7 @@ from swiftshell.plan.quick import STARTER, Why
 from swiftshell.recipe.model import DataSpec, ModelSpec, Recipe, Ref, StepSpec
 from swiftshell.run.files import read_json_or_none
 from swiftshell.stages import registry
-from swiftshell.stages.base import MODEL_KINDS
+from swiftshell.stages.base import MODEL_KINDS, Facts, InputRef, Kind
 
 
 class Resolver:
@@ -83,11 +83,20 @@ class Resolver:
         step.fingerprint = fingerprint.of_step(
             spec.stage, params, {slot: [i.fingerprint for i in refs] for slot, refs in inputs.items()},
             self.recipe.seed, stage.distributions)
-        self.problems += check.references(step, self.steps, self.board)
+        self.problems += check.references(step, self.board)
+        self.problems += stage.check(stage.params.model_validate(params), self._facts(step))
         self.problems += check.data(step, self.sizes)
         self._restore(step)
         self.sizes.estimate(step)
         self.steps.append(step)
+
+    def _facts(self, step: PlanStep) -> Facts:
+        """Return what a stage may look at when it checks itself."""
+        refs: dict[str, Any] = {}
+        for slot, items in step.inputs.items():
+            made = tuple(InputRef(slot, i.path or Path(), cast(Kind, i.kind), None, i.options, i.name) for i in items)
+            refs[slot] = made if slot in step.many else made[0]
+        return Facts(refs, 0, self.workspace)
 
     def _restore(self, step: PlanStep) -> None:
         """Reuse the output of the same step done before, if all it was made from is reused too."""
@@ -104,7 +113,9 @@ class Resolver:
 
     def _input(self, slot: str, ref: Ref, spec: StepSpec) -> PlanInput:
         if ref.section == "steps":
-            return self._made_here(slot, next(s for s in self.steps if s.id == ref.name), ref.slot)
+            item = self._made_here(slot, next(s for s in self.steps if s.id == ref.name), ref.slot)
+            item.options = dict(self.recipe.reading(ref))
+            return item
         implied = self._implied(ref) if spec.stage != "download" else None
         if implied is not None:
             item = self._made_here(slot, implied, "model" if ref.section == "models" else "dataset")
