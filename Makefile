@@ -1,5 +1,5 @@
 # Short names for ./install.sh; each does what its own line says and nothing more.
-.PHONY: help setup setup-serve demo test check lint types
+.PHONY: help setup setup-serve demo test soak check lint types
 
 help:
 	@./install.sh --help
@@ -16,6 +16,10 @@ demo:
 # make test TIER=default
 test:
 	./install.sh test --tier $(or $(TIER),all)
+
+# make soak TIMES=20: kill runner and worker at every named moment, that many times each
+soak:
+	SWIFTSHELL_SOAK=$(or $(TIMES),20) ./install.sh test --tier default -- tests/runner
 
 check:
 	./install.sh check

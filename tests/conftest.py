@@ -26,12 +26,14 @@ _PERSONAL = (
     "NO_COLOR",
     "PYTHONPATH",
 )
+# What a person tells the tests themselves: where real models lie, and how often to repeat each crash.
+_OF_THE_TESTS = ("SWIFTSHELL_SHARED_TESTDATA", "SWIFTSHELL_SOAK", "SWIFTSHELL_SERVE_PYTHON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make this process's environment, which all child processes inherit, the same on every machine."""
     for name in list(os.environ):
-        if name in _PERSONAL or (name.startswith("SWIFTSHELL_") and name not in ("SWIFTSHELL_SHARED_TESTDATA", "SWIFTSHELL_SOAK")):
+        if name in _PERSONAL or (name.startswith("SWIFTSHELL_") and name not in _OF_THE_TESTS):
             del os.environ[name]
     os.environ["LANG"] = "C.UTF-8"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -52,7 +54,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacks: dict[str, str] = {}
     if not _nvidia_gpu():
         lacks["gpu"] = "no NVIDIA GPU on this machine"
-    if not (ROOT / ".venv-serve" / "swiftshell-stamp").exists():
+    if (
+        "SWIFTSHELL_SERVE_PYTHON" not in os.environ
+        and not (ROOT / ".venv-serve" / "swiftshell-stamp").exists()
+    ):
         lacks["serve"] = "no vLLM environment: run ./install.sh setup-serve"
     for item in items:
         for marker, reason in lacks.items():
