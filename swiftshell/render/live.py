@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _PLAIN_INTERVAL_S = 5.0
 _REDRAWS_PER_S = 8
-_BAR_CELLS = (8, 24)  # least and most
 
 
 def follow(run: RunPaths, *, quiet: bool = False) -> None:
@@ -56,14 +55,16 @@ def _follow_moving(run: RunPaths, view: RunView) -> None:
     from rich.live import Live
 
     console = open_console()
-    began = time.monotonic()
-    seen = _Messages(reconcile.status(run).status == "over")
+    unicode = has_unicode(sys.stdout)  # asked now: Live puts something else in its place
+    status = reconcile.status(run)
+    began_s = _began_s(status)
+    seen = _Messages(status.status == "over")
 
     def draw() -> Any:
         from rich.console import Group
 
-        lines = [line_of(step, console.width, unicode=has_unicode(sys.stdout)) for step in view.steps]
-        return Group(*lines, _elapsed(time.monotonic() - began))
+        lines = [line_of(step, console.width, unicode=unicode) for step in view.steps]
+        return Group(*lines, _elapsed(time.time() - began_s))
 
     with Live(
         console=console,
@@ -103,6 +104,12 @@ def _follow_plain(run: RunPaths, view: RunView) -> None:
     control.wait(run, on_event=on_event)
 
 
+def _began_s(status: reconcile.RunStatus) -> float:
+    """Return when the run's first step started (seconds since the epoch), or now."""
+    moments = [m.timestamp() for step in status.steps if (m := words.moment(step.started)) is not None]
+    return min(moments, default=time.time())
+
+
 class _Messages:
     """Notes and warnings to show: each once, and none of a run that was over before anyone looked."""
 
@@ -138,7 +145,7 @@ def line_of(step: StepView, width: int, *, unicode: bool = True) -> Text:
 
     line = Text(no_wrap=True, overflow="crop", end="\n")
     line.append(f"{words.mark(step.state, unicode=unicode)} ", style=words.style(step.state))
-    name_cells = max(8, min(18, width // 4))
+    name_cells, phase_cells = (8, 8) if width < 60 else (16, 12)
     line.append(_cut(step.id, name_cells), style="bold" if step.is_active else "")
     line.append("  ")
     if not step.is_active:
@@ -146,7 +153,7 @@ def line_of(step: StepView, width: int, *, unicode: bool = True) -> Text:
         line.append(f"  {words.duration(step.duration_s)}" if step.state != "restored" else "", style="dim")
         line.truncate(width)
         return line
-    line.append(_cut(step.doing(), 12) + " ")
+    line.append(_cut(step.doing(), phase_cells) + " ")
     room = width - cell_len(line.plain) - 1
     _append_progress(line, step, room, unicode)
     line.truncate(width)
@@ -158,7 +165,8 @@ def _append_progress(line: Text, step: StepView, room: int, unicode: bool) -> No
 
     tail: list[str] = []
     percent = "" if step.fraction is None else f"{step.fraction * 100:3.0f} %"
-    used = cell_len(percent) + (_BAR_CELLS[0] + 2 if percent else 0)
+    cells = 8 if room < 36 else 12 if room < 70 else 24
+    used = cells + 1 + cell_len(percent) if percent else 0
     parts: list[Callable[[], str]] = [step.left, step.numbers, step.amount, step.speed]
     for part in parts:
         text = part()
@@ -166,7 +174,6 @@ def _append_progress(line: Text, step: StepView, room: int, unicode: bool) -> No
             tail.append(text)
             used += cell_len(text) + 2
     if step.fraction is not None:
-        cells = max(_BAR_CELLS[0], min(_BAR_CELLS[1], _BAR_CELLS[0] + room - used))
         done, rest = bar(step.fraction, cells, unicode=unicode)
         line.append(done, style="cyan")
         line.append(rest, style="bright_black")

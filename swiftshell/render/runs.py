@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import datetime
 from typing import IO, Any
 
 from swiftshell.i18n import t
@@ -48,7 +47,7 @@ def _steps(facts: Mapping[str, Any]) -> str:
 
 
 def _started(facts: Mapping[str, Any]) -> str:
-    moments = [m for step in facts.get("steps") or [] if (m := _moment(step.get("started"))) is not None]
+    moments = [m for step in facts.get("steps") or [] if (m := words.moment(step.get("started"))) is not None]
     return min(moments).astimezone().strftime("%m-%d %H:%M") if moments else ""
 
 
@@ -56,12 +55,3 @@ def _seconds(facts: Mapping[str, Any]) -> float | None:
     steps = [s for s in facts.get("steps") or [] if not s.get("restored_from")]
     known = [float(s["duration_s"]) for s in steps if s.get("duration_s") is not None]
     return sum(known) if known else None
-
-
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, int | float):
-        return datetime.fromtimestamp(value).astimezone()
-    try:
-        return datetime.fromisoformat(str(value)).astimezone() if value else None
-    except ValueError:
-        return None

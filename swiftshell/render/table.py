@@ -63,7 +63,7 @@ def _wide(rows: list[tuple[Json | None, str, Json | None]], unicode: bool, width
 
     shown = [m for m in _METRICS if any(model and m in model["metrics"] for _, _, model in rows)]
     with_stage = width >= 90 and any(step and step.get("stage") != step["id"] for step, _, _ in rows)
-    with_words = width >= 72 or not shown
+    with_words = width >= 78 or not shown
     table = new_table("", t("render.step"))
     if with_stage:
         table.add_column(t("render.stage"))
@@ -105,7 +105,7 @@ def _narrow(rows: list[tuple[Json | None, str, Json | None]], unicode: bool, wid
             for m in _METRICS
             if _cell(model, m, unicode)
         ]
-        if not values and step and (details := _details(step)):
+        if not any(model for _, _, model in rows) and step and (details := _details(step)):
             values = [details]
         for value in values:
             lines.append(f"   {value}\n")
@@ -146,7 +146,7 @@ def _sign(change: Any, unicode: bool) -> str:
 def _details(step: Json) -> str:
     """Return a few numbers of a step's own, for runs that evaluate nothing."""
     metrics = step.get("metrics") or {}
-    names = [n for n in _SINGLE if n in metrics] or list(metrics)[:2]
+    names = [n for n in _SINGLE if n in metrics] or [n for n in metrics if "/" not in n]
     return ", ".join(f"{name} {words.number(metrics[name])}" for name in names[:2])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
@@ -78,6 +79,16 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def moment(value: Any) -> datetime | None:
+    """Return a point in time as records have it (ISO 8601, or seconds since the epoch) in local time."""
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value).astimezone()
+    try:
+        return datetime.fromisoformat(str(value)).astimezone() if value else None
+    except ValueError:
+        return None
 
 
 def size(count: float) -> str:
