@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,17 +75,11 @@ def data(step: PlanStep, sizes: Sizes) -> Iterable[Problem]:
 
 
 def outputs(steps: list[PlanStep]) -> Iterable[Problem]:
-    """Refuse output folders that hold something, or that two steps share."""
-    seen: dict[str, list[str]] = {}
+    """Refuse output folders that hold something."""
     for step in steps:
-        if step.output_dir is None:
-            continue
-        seen.setdefault(os.path.realpath(step.output_dir), []).append(step.id)
-        if step.restored_from is None and step.output_dir.exists() and any(step.output_dir.iterdir()):
-            yield Problem("plan.output_exists", {"path": str(step.output_dir)})
-    for path, ids in seen.items():
-        if len(ids) > 1:
-            yield Problem("plan.output_twice", {"path": path, "steps": ", ".join(ids)})
+        folder = step.output_dir
+        if folder is not None and step.restored_from is None and folder.exists() and any(folder.iterdir()):
+            yield Problem("plan.output_exists", {"path": str(folder)})
 
 
 def disk(steps: list[PlanStep], workspace: Path) -> Iterable[Problem]:
