@@ -77,8 +77,17 @@ class SwiftshellError(Exception):
         return "\n".join(sentence(p) for p in self.problems)
 
 
-def fail(code: str, *, exit_code: int = EXIT_USAGE, file: str | None = None, line: int | None = None,
-         column: int | None = None, row: int | None = None, field_name: str | None = None, **values: Any) -> SwiftshellError:
-    """Build (not raise) a `SwiftshellError` of one problem: `raise fail("hub.gated", repo=repo, exit_code=EXIT_AUTH)`."""
+def fail(
+    code: str,
+    *,
+    exit_code: int = EXIT_USAGE,
+    file: str | None = None,
+    line: int | None = None,
+    column: int | None = None,
+    row: int | None = None,
+    field_name: str | None = None,
+    **values: Any,
+) -> SwiftshellError:
+    """Build an error of one problem; the caller raises it, and `values` fill the sentence."""
     problem = Problem(code, values, file=file, line=line, column=column, row=row, field_name=field_name)
     return SwiftshellError(problem, exit_code)

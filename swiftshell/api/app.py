@@ -16,8 +16,8 @@ class SwiftApp:
     Constructing reads and checks the configuration; it opens no connection, loads no model and starts nothing.
 
     Args:
-        config: a mapping in the short form (`model_type`, `train_type`, `dataset`, …), a mapping in the recipe form (with
-            `steps`), or the path of a recipe.
+        config: a mapping in the short form (`model_type`, `train_type`, `dataset`, …), a mapping in the recipe form
+            (with `steps`), or the path of a recipe.
         workspace: the folder that holds the runs; default: the nearest one above the current folder, else that folder.
 
     Raises:
@@ -56,13 +56,14 @@ class SwiftApp:
         Raises:
             SwiftshellError: data or inputs are wrong.
         """
-        return self._plan().as_json()
+        plan: dict[str, Any] = self._plan().as_json()
+        return plan
 
     def _plan(self) -> Any:
         from swiftshell.api.plans import plan_recipe
         from swiftshell.run.workspace import open_workspace
 
-        workspace = open_workspace(self._workspace)
+        workspace = open_workspace(None if self._workspace is None else Path(self._workspace))
         return plan_recipe(workspace, self._recipe, command="SwiftApp(config).run()  #", notes=self.notes)
 
     def run(self, *, wait: bool = True, show: bool = True) -> dict[str, Any]:
@@ -97,8 +98,8 @@ class SwiftApp:
         if facts["result"] != "succeeded":
             problems = [Problem.from_json(p) for step in facts["steps"] for p in step["problems"]]
             exit_code = next((s["exit_code"] for s in facts["steps"] if s["exit_code"]), 3)
-            raise SwiftshellError(problems or [Problem("run.not_succeeded", {"run": handle.id, "result": facts["result"]})],
-                                  exit_code)
+            unsaid = Problem("run.not_succeeded", {"run": handle.id, "result": facts["result"]})
+            raise SwiftshellError(problems or [unsaid], exit_code)
         return facts
 
     def _follow(self, handle: Any, show: bool) -> None:

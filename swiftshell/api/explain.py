@@ -48,7 +48,7 @@ def stage_facts(name: str) -> dict[str, Any]:
 
 
 def type_words(entry: dict[str, Any], schema: dict[str, Any]) -> str:
-    """Return a parameter's type in words short enough for a table: `number > 0`, `nf4 | int8`, `true/false` …"""
+    """Return a parameter's type in words short enough for a table: `number > 0`, `nf4 | int8`, `true/false` …."""
     if "enum" in entry:
         return " | ".join(map(str, entry["enum"]))
     if "const" in entry:

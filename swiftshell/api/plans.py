@@ -15,7 +15,8 @@ from swiftshell.plan.resolve import Resolver
 from swiftshell.run.workspace import Workspace
 from swiftshell.stages import registry
 
-_FLAGS = {"model": "--model", "policy": "--policy", "reference": "--reference", "dataset": "--dataset", "data": "--data",
+_FLAGS = {"model": "--model", "policy": "--policy", "reference": "--reference", "dataset": "--dataset",
+          "data": "--data",
           "eval_data": "--eval-data", "lineage": "--lineage", "continue_": "--continue", "output_dir": "--out",
           "columns": "--column"}
 

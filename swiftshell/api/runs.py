@@ -116,5 +116,5 @@ def outputs_of(run: RunPaths, slot: str) -> Path | None:
     for step in reversed(run.steps()):
         result = read_json_or_none(step.result) or {}
         if slot in result.get("outputs", {}):
-            return (step.root / result["outputs"][slot]).absolute()
+            return step.root.absolute() / str(result["outputs"][slot])
     return None

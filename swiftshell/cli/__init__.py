@@ -1,1 +1,1 @@
-"""The command line: one file per verb (`add_arguments(parser)`, `run(args) -> Result`); only the chosen one is imported."""
+"""The command line: one file per verb with `add_arguments(parser)` and `run(args) -> Result`, imported when chosen."""

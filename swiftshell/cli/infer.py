@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from swiftshell.errors import EXIT_OK, SwiftshellError, fail
+from swiftshell.errors import EXIT_OK, fail
 from swiftshell.i18n import t
 from swiftshell.result import Result
 
@@ -95,6 +95,6 @@ def copy_answers(source: Path, target: Path) -> int:
         os.replace(temporary, target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise SwiftshellError(fail("cli.not_written", path=str(target), why=error.strerror or str(error)).problems) from error
+        raise fail("cli.not_written", path=str(target), why=error.strerror or str(error)) from error
     with target.open("rb") as file:
         return sum(1 for _ in file)

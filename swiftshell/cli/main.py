@@ -1,7 +1,7 @@
 """Find the verb, parse its arguments, run it, print its result, return the exit code.
 
-`--help` must stay within 0.1 s of CPU, so this module imports argparse and the message catalogue, and nothing else until
-a verb was chosen.
+`--help` must stay within 0.1 s of CPU, so this module imports argparse and the message catalogue, and nothing
+else until a verb was chosen.
 """
 
 from __future__ import annotations

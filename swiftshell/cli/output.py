@@ -91,9 +91,8 @@ def _follow(run: RunPaths, args: argparse.Namespace, *, stop_on_interrupt: bool)
             interrupts += 1
             if not stop_on_interrupt:
                 return interrupts
-            how = "checkpoint" if interrupts == 1 else "kill"
-            print("\n" + t("cli.stopping_" + how), file=sys.stderr)
-            request_stop(run, how)
+            print("\n" + t("cli.stopping_checkpoint" if interrupts == 1 else "cli.stopping_kill"), file=sys.stderr)
+            request_stop(run, "checkpoint" if interrupts == 1 else "kill")
 
 
 def exit_code_of(facts: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ FOLDER = ".venv-serve"
 
 
 def serve_python() -> Path | None:
-    """Return SWIFTSHELL_SERVE_PYTHON, else the python of `.venv-serve` beside this environment or checkout, else None."""
+    """Return SWIFTSHELL_SERVE_PYTHON, else the python of `.venv-serve` beside this environment or checkout."""
     named = os.environ.get("SWIFTSHELL_SERVE_PYTHON")
     places = [Path(named)] if named else [
         root / FOLDER / "bin" / "python"

@@ -18,8 +18,8 @@ _DISK_FLOOR_GIB = 0.2  # below this, even logs and checkpoints of a tiny run are
 def references(step: PlanStep, board: Board) -> Iterable[Problem]:
     """Hold the rule that makes rounds comparable: the reference is the SFT model, or where training started.
 
-    Allowed without a word: an SFT output; the reference the policy itself was trained against; the policy itself, unless
-    it came out of KTO or DPO. Anything else needs `other_reference: true`, and then says what it means.
+    Allowed without a word: an SFT output; the reference the policy itself was trained against; the policy itself,
+    unless it came out of KTO or DPO. Anything else needs `other_reference: true`, and then says what it means.
     """
     if "reference" not in step.inputs or "policy" not in step.inputs:
         return
@@ -56,7 +56,7 @@ def _recorded_reference(policy: PlanInput, board: Board) -> str | None:
 
 
 def data(step: PlanStep, sizes: Sizes) -> Iterable[Problem]:
-    """Check every row of the data files that are on this disk; rows made or fetched by a step are checked by the worker."""
+    """Check every row of the data files on this disk; rows made or fetched by a step are checked by the worker."""
     purpose = PURPOSES.get(step.stage)
     if purpose is None:
         return

@@ -85,4 +85,5 @@ def _stack_gib(path: Path) -> float | None:
         return None
     record = read_json_or_none(path / "ARTIFACT.json") or {}
     folders = {path, *((path / e["path"]) for e in record.get("stack") or [] if e.get("path"))}
-    return sum(f.stat().st_size for folder in folders if folder.is_dir() for f in folder.glob("*.safetensors")) / 2**30
+    weights = [f for folder in folders if folder.is_dir() for f in folder.glob("*.safetensors")]
+    return float(sum(f.stat().st_size for f in weights)) / 2**30

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -64,10 +65,8 @@ def _content(path: Path, cache_folder: Path | None) -> str:
         return str(remembered["sha256"])
     digest = sha256(path) if stat.st_size <= _HASH_LIMIT_BYTES else _digest({"large": mark})
     if cache_folder is not None:
-        try:
+        with suppress(OSError):  # a cache that cannot be written costs time, nothing else
             write_json(cache_folder / f"{key}.json", {"mark": mark, "sha256": digest})
-        except OSError:
-            pass  # a cache that cannot be written costs time, nothing else
     return digest
 
 

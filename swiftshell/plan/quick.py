@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swiftshell.errors import SwiftshellError, fail
+from swiftshell.errors import fail
 from swiftshell.plan.board import TRAINED_STAGES, Board, Entry
 
 Why = tuple[str, dict[str, Any]]
@@ -25,8 +25,8 @@ STARTER_FOLDER = Path(__file__).resolve().parent.parent / "starter"
 class Options:
     """What a person may say about one step; everything left out is chosen from the board.
 
-    `model`, `policy` and `reference` take `starter`, a folder, a hub repository (`org/name`) or a board name
-    (`sft.adapter`, or the id a run printed). `data` and `eval_data` take a file, a folder, `hf://org/name` or `starter`.
+    `model`, `policy` and `reference` take `starter`, a folder, a hub repository (`org/name`) or a board name (also
+    the id a run printed). `data` and `eval_data` take a file, a folder, `hf://org/name` or `starter`.
     """
 
     model: str | None = None
@@ -95,7 +95,8 @@ class _Builder:
         """Use the data a person named, or the starter's on the starter's lineage."""
         name = {"train_data": "train"}.get(slot, slot)
         if given and given != STARTER:
-            self.data[name] = {**data_spec(given), **({"columns": self.options.columns} if self.options.columns else {})}
+            columns = {"columns": self.options.columns} if self.options.columns else {}
+            self.data[name] = {**data_spec(given), **columns}
             self.whys[f"data.{name}"] = ("plan.why_named", {"name": given})
         elif given == STARTER or self.lineage == STARTER:
             self.data[name] = {"starter": starter}
@@ -324,7 +325,7 @@ def _starter_params(stage: str, lineage: str) -> dict[str, Any]:
     try:
         settings = json.loads((STARTER_FOLDER / "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SwiftshellError(fail("plan.starter_broken", folder=str(STARTER_FOLDER), why=str(error)).problems) from error
+        raise fail("plan.starter_broken", folder=str(STARTER_FOLDER), why=str(error)) from error
     if stage in ("infer", "evaluate"):
         return {k: v for k, v in settings.get("generation", {}).items() if k == "max_new_tokens"}
     found: dict[str, Any] = settings.get(stage, {})

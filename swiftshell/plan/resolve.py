@@ -25,8 +25,8 @@ from swiftshell.stages.base import MODEL_KINDS, Facts, InputRef, Kind
 class Resolver:
     """Resolve one recipe for one workspace; `plan()` does it once."""
 
-    def __init__(self, recipe: Recipe, workspace: Path, run: str, board: Board, *, whys: Mapping[str, Why] | None = None,
-                 lineage: str = "", fresh: bool = False) -> None:
+    def __init__(self, recipe: Recipe, workspace: Path, run: str, board: Board, *,
+                 whys: Mapping[str, Why] | None = None, lineage: str = "", fresh: bool = False) -> None:
         self.recipe, self.workspace, self.run, self.board = recipe, workspace, run, board
         self.whys = whys or {}
         self.lineage, self.fresh = lineage, fresh
@@ -51,8 +51,8 @@ class Resolver:
         if any(p.severity == "error" for p in self.problems):
             raise SwiftshellError(self.problems)
         self.notes += self.problems
-        return Plan(run=self.run, name=self.recipe.name, recipe_text=self.recipe.text, recipe_file=self.recipe.file or "",
-                    seed=self.recipe.seed, workspace=self.workspace, steps=self.steps, notes=self.notes)
+        return Plan(run=self.run, name=self.recipe.name, recipe_text=self.recipe.text,
+                    recipe_file=self.recipe.file or "", seed=self.recipe.seed, workspace=self.workspace, steps=self.steps, notes=self.notes)
 
     def _imply_download(self, spec: StepSpec, ref: Ref) -> None:
         """Put a download before the first step that uses something which is not on this disk."""
@@ -134,8 +134,8 @@ class Resolver:
             path = (producer.restored_from / result.get("outputs", {}).get(output, f"out/{output}")).resolve()
         reference = producer.inputs.get("reference")
         return PlanInput(
-            slot=slot, name=f"{producer.id}.{output}", kind=_made_kind(producer, output), path=path, producer=producer.id,
-            stage=producer.stage, artifact_id=_artifact_id(path, f"{self.run}/{producer.id}/{output}"),
+            slot=slot, name=f"{producer.id}.{output}", kind=_made_kind(producer, output), path=path,
+            producer=producer.id, stage=producer.stage, artifact_id=_artifact_id(path, f"{self.run}/{producer.id}/{output}"),
             reference_id=reference[0].artifact_id if reference else None,
             fingerprint=f"{producer.fingerprint}.{output}", why=("plan.why_step", {"step": producer.id}))
 

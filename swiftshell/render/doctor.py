@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from swiftshell.i18n import t
@@ -11,7 +11,7 @@ from swiftshell.render import words
 from swiftshell.render.console import has_unicode, open_console
 
 
-def print_findings(findings: list[Mapping[str, str]], stream: IO[str] | None = None) -> None:
+def print_findings(findings: Sequence[Mapping[str, str]], stream: IO[str] | None = None) -> None:
     """Print findings from `api.doctor.examine`, and a sum."""
     from rich.table import Table
     from rich.text import Text

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from swiftshell.i18n import t
 from swiftshell.render.console import NARROW_COLUMNS, new_table, open_console
 
 
-def print_recipes(recipes: list[Mapping[str, Any]], stream: IO[str] | None = None) -> None:
+def print_recipes(recipes: Sequence[Mapping[str, Any]], stream: IO[str] | None = None) -> None:
     """Print recipes with their stages and what they are for."""
     from rich.text import Text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from swiftshell.i18n import t
@@ -11,7 +11,7 @@ from swiftshell.render import words
 from swiftshell.render.console import NARROW_COLUMNS, has_unicode, new_table, open_console
 
 
-def print_runs(runs: list[Mapping[str, Any]], stream: IO[str] | None = None) -> None:
+def print_runs(runs: Sequence[Mapping[str, Any]], stream: IO[str] | None = None) -> None:
     """Print runs in the given order, from `api.runs.runs_facts` or `live_runs`."""
     from rich.text import Text
 

@@ -26,15 +26,16 @@ def made(workspace: Path, stage: str, *, kind: str = "adapter", slot: str | None
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(b"x" * 16)
     record: dict[str, Any] = {
-        "id": f"{run}/{step or stage}/{name}", "name": f"{step or stage}.{name}", "kind": kind, "stage": stage, "run": run,
-        "lineage": lineage, "fingerprint": run, "good": good, "files": artifact.inventory(folder),
+        "id": f"{run}/{step or stage}/{name}", "name": f"{step or stage}.{name}", "kind": kind, "stage": stage,
+        "run": run, "lineage": lineage, "fingerprint": run, "good": good, "files": artifact.inventory(folder),
         "stack": [{"kind": kind, "path": str(folder)}],
     }
     if reference:
         record["reference"] = {"id": reference, "path": str(reference_path or folder), "kind": "adapter"}
     artifact.write(folder, record)
     write_json(paths.request, {"stage": stage, "lineage": lineage})
-    write_json(paths.result, {"v": 1, "result": result, "ended": when, "duration_s": 12.0, "outputs": {name: f"out/{name}"}})
+    write_json(paths.result, {"v": 1, "result": result, "ended": when, "duration_s": 12.0,
+                              "outputs": {name: f"out/{name}"}})
     write_json(workspace / "runs" / run / "plan.json", {"v": 1, "steps": []})
     return folder
 

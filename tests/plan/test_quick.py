@@ -33,7 +33,7 @@ def refusal(workspace: Path, stage: str, **options: object) -> str:
     ("merge", "swiftshell run sft"), ("quantize", "swiftshell run merge"), ("infer", "swiftshell run download"),
     ("evaluate", "swiftshell run download"),
 ])
-def test_with_nothing_to_start_from_the_command_to_run_first_is_named(workspace: Path, stage: str, command: str) -> None:
+def test_with_nothing_to_start_from_a_command_is_named(workspace: Path, stage: str, command: str) -> None:
     assert command in refusal(workspace, stage)
 
 
@@ -138,7 +138,8 @@ def test_a_wrong_path_names_the_nearest_file(workspace: Path) -> None:
     made(workspace, "sft")
     (workspace / "thumbs.jsonl").write_text("{}\n", encoding="utf-8")
     said = refusal(workspace, "kto", data="thumb.jsonl")
-    assert "'thumb.jsonl'" in said and "thumbs.jsonl" in said.split("hint")[1]
+    assert "'thumb.jsonl'" in said
+    assert "thumbs.jsonl" in said.split("hint")[1]
 
 
 def test_a_model_that_is_nothing_is_refused_without_asking_any_hub(workspace: Path) -> None:
@@ -154,7 +155,8 @@ def test_every_reason_is_a_sentence_in_both_languages(workspace: Path, lang: str
         for stage, options in (("kto", {}), ("kto", {"continue_": True}), ("dpo", {}), ("merge", {}), ("evaluate", {})):
             for code, values in quick(workspace, stage, **options).whys.values():
                 said = t(code, **values)
-                assert said != code and "{" not in said
+                assert said != code
+                assert "{" not in said
         with pytest.raises(SwiftshellError) as caught:
             quick(workspace, "quantize")
         assert "{" not in sentence(caught.value.problems[0])

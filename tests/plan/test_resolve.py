@@ -1,4 +1,4 @@
-"""Recipes become plans: inputs bound, references held to the rule, work done before recognised, nothing changed on disk."""
+"""Recipes become plans: inputs bound, references held to the rule, work done before recognised, nothing changed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def test_inputs_made_in_the_same_run_point_into_it(workspace: Path) -> None:
     kto = found.steps[2]
     assert kto.inputs["policy"][0].path == workspace / "runs" / found.run / "steps" / "02-sft" / "out" / "adapter"
     assert {s.lineage for s in found.steps} == {"starter"}
-    assert kto.params["beta"] == 0.1 and kto.rows["train_data"] >= 600
+    assert kto.params["beta"] == 0.1
+    assert kto.rows["train_data"] >= 600
 
 
 @pytest.mark.parametrize(("first", "second"), [("base.model", "sft.adapter"), ("sft.adapter", "kto.adapter")])
@@ -97,7 +98,8 @@ def test_every_shipped_recipe_plans(workspace: Path, recipe: object, tmp_path: P
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(DATA_DIR / f"{source}.jsonl", target)
     found = plan_target(open_workspace(workspace), str(path))
-    assert found.steps and all(s.fingerprint for s in found.steps)
+    assert found.steps
+    assert all(s.fingerprint for s in found.steps)
     assert not any("revision" in str(i.options) and i.options.get("revision") for s in found.steps
                    for refs in s.inputs.values() for i in refs), "shipped recipes name no revision"
 
@@ -124,7 +126,9 @@ def test_bad_rows_stop_a_plan_with_their_numbers(workspace: Path) -> None:
     with pytest.raises(SwiftshellError) as caught:
         plan_stage(open_workspace(workspace), "kto", Options(data=str(rows)))
     said = str(caught.value)
-    assert "row 2" in said and "row 3" in said and "perhaps" in said
+    assert "row 2" in said
+    assert "row 3" in said
+    assert "perhaps" in said
 
 
 def test_an_output_folder_that_holds_something_is_refused(workspace: Path) -> None:
