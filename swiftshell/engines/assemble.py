@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from swiftshell.engines import quantization as quant
 from swiftshell.engines.loading import weight_bytes
@@ -109,6 +109,18 @@ def load_base(folder: Path, dtype: str, *, quantization: Any | None = None) -> A
     return model
 
 
+def load_config(folder: Path) -> Any:
+    """Return a model folder's configuration.
+
+    Raises:
+        SwiftshellError: it cannot be read, or its architecture is unknown.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise fail("infer.unreadable_model", file=str(folder), reason=_one_line(error)) from error
+
+
 def is_quantized(folder: Path) -> bool:
     """Tell whether a model folder holds quantized weights (its config says so)."""
     file = folder / "config.json"
@@ -183,8 +195,12 @@ def forget(*models: Any) -> None:
 
 def context_length(model: Any) -> int:
     """Return the greatest number of tokens a model takes, prompt and answer together."""
-    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    return int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
+    return context_of(model.config)
+
+
+def context_of(config: Any) -> int:
+    """Return the context of a configuration, in tokens; a very large number where it has no limit."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 1 << 20)
 
 
 def _one_line(error: BaseException) -> str:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from swiftshell.data.load import load_input
 from swiftshell.engines import generate
 from swiftshell.engines.assemble import (
     assemble,
+    context_of,
     forget,
+    load_config,
     load_tokenizer,
     stack_of,
     tokenizer_folder,
@@ -159,8 +159,7 @@ def _tokenize(subject: Subject, rows: list[HeldoutRow], where: dict[str, list[in
     if not subject.answers:
         kinds = [kind for kind in kinds if kind == "preference"]
     subject.tokens = [tokens_of(tokenizer, row, kinds) for row in rows]
-    config = AutoConfig.from_pretrained(stack[0]["path"])
-    context = int(getattr(config.get_text_config(), "max_position_embeddings", 0) or max_length)
+    context = context_of(load_config(Path(stack[0]["path"])))
     source = "max_length" if max_length <= context else "max_position_embeddings"
     refuse_long_rows(rows, subject.tokens, min(context, max_length), subject.name, source)
     subject.measured.tokenizer = str(tokenizer_folder(stack))

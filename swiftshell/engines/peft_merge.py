@@ -16,6 +16,7 @@ from swiftshell.engines.assemble import (
     forget,
     is_quantized,
     load_base,
+    load_config,
     load_tokenizer,
     saved_dtype,
     stack_of,
@@ -152,34 +153,21 @@ def _counted(function: Callable[..., Any], after: Callable[[], None]) -> Callabl
 
 
 def _save(merged: Any, folder: Path, base: Path, stack: list[dict[str, Any]], shard: str, ctx: Context) -> bool:
-    """Write weights, configs and tokenizer; return whether input and output embeddings had to be untied."""
+    """Write weights, configs and tokenizer; return whether input and output embeddings are stored apart from now on."""
     ctx.phase("saving")
-    untied = _untie_if_they_differ(merged, ctx)
+    # PEFT unties them when an adapter changed only one of the two: a tied config would drop one on reload.
+    untied = _tied(load_config(base)) and not _tied(merged.config)
+    if untied:
+        ctx.note("merge.untied")
     merged.save_pretrained(folder, max_shard_size=shard)
-    for name in ("generation_config.json",):  # as the base has it: saving again can drop what it does not know
-        if (base / name).is_file():
-            shutil.copyfile(base / name, folder / name)
+    if (base / "generation_config.json").is_file():  # as the base has it: saving again can drop what it does not know
+        shutil.copyfile(base / "generation_config.json", folder / "generation_config.json")
     copy_tokenizer(tokenizer_folder(stack), folder)
     return untied
 
 
-def _untie_if_they_differ(merged: Any, ctx: Context) -> bool:
-    """Untie the output head from the input embeddings if the adapter changed only one of them.
-
-    A config that still says they are tied would drop one of the two on reload.
-    """
-    head, embeddings = merged.get_output_embeddings(), merged.get_input_embeddings()
-    config = merged.config.get_text_config()
-    if head is None or not getattr(config, "tie_word_embeddings", False):
-        return False
-    if head.weight.data_ptr() == embeddings.weight.data_ptr():
-        return False
-    if head.weight.shape == embeddings.weight.shape and bool((head.weight == embeddings.weight).all()):
-        return False
-    merged.config.tie_word_embeddings = config.tie_word_embeddings = False
-    merged._tied_weights_keys = None
-    ctx.note("merge.untied")
-    return True
+def _tied(config: Any) -> bool:
+    return bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
 
 
 def _limits(params: Any, dtype: str) -> Limits:
