@@ -97,6 +97,10 @@ class JsonCursor:
         """Return the line of the present position."""
         return self._line_of(self._at)
 
+    def fault(self, message: str) -> JsonFault:
+        """Return the fault of what stands at the present position."""
+        return self._fault(message, self._at)
+
     def _line_of(self, position: int) -> int:
         if position < self._counted:
             return self._line + self._buffer.count("\n", 0, position)
@@ -113,14 +117,16 @@ class JsonCursor:
         """Read on (twice as much each time while one value is not whole); False at the end of the file."""
         if self._ended:
             return False
+        chunk = self._file.read(max(_CHUNK_CHARS, len(self._buffer) - self._at))
+        if not chunk:
+            self._ended = True
+            return False
         if self._at:
             self._line = self._line_of(self._at)
             self._buffer = self._buffer[self._at :]
             self._at = self._counted = self._newlines = 0
-        chunk = self._file.read(max(_CHUNK_CHARS, len(self._buffer)))
-        self._ended = not chunk
         self._buffer += chunk
-        return bool(chunk)
+        return True
 
 
 def json_rows(file: TextIO) -> Iterator[tuple[int, Any]]:
@@ -170,8 +176,10 @@ def _object(cursor: JsonCursor) -> Iterator[tuple[int, Any]]:
             yield from _array(cursor)
         else:
             members[key] = cursor.value()
-        if cursor.peek() == ",":
+        if cursor.peek() != "}":
             cursor.take(",")
+            if cursor.peek() == "}":
+                raise cursor.fault("a comma before the end")
     cursor.take("}")
     if not wrapped:
         yield first_line, members
