@@ -58,6 +58,8 @@ def wrong(path: Path) -> list[str]:
 
 def _wrong_with(file: Path) -> str:
     """Return why a file cannot be what its name says, or an empty string."""
+    if file.suffix == ".tmp":
+        return "not finished"  # written beside its final name, and the rename never came
     if file.suffix == ".json":
         return "" if _json(file) is not None else "not JSON"
     if file.suffix == ".safetensors":

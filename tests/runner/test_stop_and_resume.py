@@ -241,7 +241,8 @@ def test_wait_gives_every_event_in_order_and_gives_up_in_time(workspace: Path) -
     heard: list[tuple[str, str]] = []
 
     def hear(step: str, event: dict[str, object]) -> None:
-        heard.append((step, f"{event['status']}/{event['result']}" if event["kind"] == "status" else str(event["kind"])))
+        told = f"{event['status']}/{event['result']}" if event["kind"] == "status" else str(event["kind"])
+        heard.append((step, told))
 
     lab.until(lambda: lab.ticks(run.steps()[1]))
     begun = time.monotonic()
