@@ -352,7 +352,7 @@ verb_demo() {
     ensure_venv train
     mkdir -p -- "$ROOT/workspace"
     cd -- "$ROOT/workspace"
-    exec "$VENV/bin/swiftshell" run "$ROOT/recipes/starter/all-stages.yaml" --yes "$@"
+    exec "$VENV/bin/swiftshell" run "$ROOT/recipes/starter/all-stages.yaml" --workspace "$ROOT/workspace" --yes "$@"
 }
 
 verb_doctor() {

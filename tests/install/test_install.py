@@ -357,7 +357,8 @@ def test_demo_runs_the_shipped_recipe_in_its_own_workspace(machine: Machine) -> 
     assert done.returncode == 3
     assert machine.calls("swiftshell in")[-1] == (
         f"swiftshell in {machine.checkout}/workspace: "
-        f"run {machine.checkout}/recipes/starter/all-stages.yaml --yes --set kto.beta=0.2"
+        f"run {machine.checkout}/recipes/starter/all-stages.yaml --workspace {machine.checkout}/workspace --yes "
+        "--set kto.beta=0.2"
     )
 
 
