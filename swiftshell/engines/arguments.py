@@ -13,10 +13,24 @@ from swiftshell.errors import Problem, SwiftshellError
 from swiftshell.stages.base import Context, StepRequest
 from swiftshell.stages.shared import training_problems
 
-_DIRECT = ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "num_train_epochs",
-           "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps", "save_steps",
-           "save_total_limit", "optim")
-_CHECKPOINTING_FROM_BYTES = 1 << 30  # smaller models keep their activations: recomputing them costs more than it saves
+_DIRECT = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "optim",
+)
+_CHECKPOINTING_FROM_BYTES = (
+    1 << 30
+)  # smaller models keep their activations: recomputing them costs more than it saves
 
 
 def refuse_impossible(request: StepRequest) -> None:
@@ -35,15 +49,28 @@ def _refuse_unknown(names: Iterable[str], config_class: type) -> None:
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=1)
-            problems.append(Problem("train.engine_arg_unknown", {"name": name, "nearest": near[0] if near else "-",
-                                                                 "config": config_class.__name__},
-                                    field_name=f"engine_args.{name}"))
+            problems.append(
+                Problem(
+                    "train.engine_arg_unknown",
+                    {"name": name, "nearest": near[0] if near else "-", "config": config_class.__name__},
+                    field_name=f"engine_args.{name}",
+                )
+            )
     if problems:
         raise SwiftshellError(problems)
 
 
-def make(config_class: type, request: StepRequest, ctx: Context, precision: Precision, *, limit_tokens: int,
-         weight_bytes: int, evaluates: bool, **own: Any) -> Any:
+def make(
+    config_class: type,
+    request: StepRequest,
+    ctx: Context,
+    precision: Precision,
+    *,
+    limit_tokens: int,
+    weight_bytes: int,
+    evaluates: bool,
+    **own: Any,
+) -> Any:
     """Return the trainer's configuration; `own` are the arguments of the stage, `engine_args` come last.
 
     Raises:
@@ -53,23 +80,35 @@ def make(config_class: type, request: StepRequest, ctx: Context, precision: Prec
     _refuse_unknown(params.engine_args, config_class)
     values = {
         **{name: getattr(params, name) for name in _DIRECT},
-        "output_dir": str(ctx.checkpoints), "seed": request.seed, "data_seed": request.seed,
-        "max_length": limit_tokens, "dataset_num_proc": None,
+        "output_dir": str(ctx.checkpoints),
+        "seed": request.seed,
+        "data_seed": request.seed,
+        "max_length": limit_tokens,
+        "dataset_num_proc": None,
         "per_device_eval_batch_size": params.per_device_train_batch_size,
         "eval_strategy": "steps" if evaluates and params.eval_steps else "no",
         "eval_steps": params.eval_steps or None,
-        "save_strategy": "steps", "logging_strategy": "steps", "logging_nan_inf_filter": False,
-        "report_to": "none", "disable_tqdm": True, "push_to_hub": False,
+        "save_strategy": "steps",
+        "logging_strategy": "steps",
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "push_to_hub": False,
         "gradient_checkpointing": _checkpointing(params, precision, weight_bytes),
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
-        **precision.trainer_flags(), **own, **params.engine_args,
+        **precision.trainer_flags(),
+        **own,
+        **params.engine_args,
     }
     try:
         return config_class(**values)
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
-        raise SwiftshellError(Problem("train.arguments_refused", {"config": config_class.__name__,
-                                                                  "message": " ".join(str(error).split())[:300]})) \
-            from error
+        raise SwiftshellError(
+            Problem(
+                "train.arguments_refused",
+                {"config": config_class.__name__, "message": " ".join(str(error).split())[:300]},
+            )
+        ) from error
 
 
 def _checkpointing(params: Any, precision: Precision, weight_bytes: int) -> bool:

@@ -1,4 +1,4 @@
-"""Connect a transformers Trainer to the shell: progress, metrics, checkpoints, stopping, resuming, one check before step 1."""
+"""Connect a transformers Trainer to the shell: progress, metrics, checkpoints, stopping, a check before step 1."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from swiftshell.engines.training import is_metric
 from swiftshell.errors import fail
 from swiftshell.stages.base import Context
-
-# What transformers logs about its own run once training is over; not measurements of the model.
-_NOT_METRICS = ("_runtime", "_per_second", "total_flos", "epoch", "_steps_per_second")
 
 
 class ShellCallback(TrainerCallback):
@@ -32,13 +30,21 @@ class ShellCallback(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         for name, value in (logs or {}).items():
             if is_metric(name, value):
                 self._ctx.metric(name, float(value), state.global_step)
         loss = (logs or {}).get("loss")
         if isinstance(loss, float) and not math.isfinite(loss):
-            raise fail("train.diverged", exit_code=3, step=state.global_step, loss=loss, learning_rate=args.learning_rate)
+            raise fail(
+                "train.diverged",
+                exit_code=3,
+                step=state.global_step,
+                loss=loss,
+                learning_rate=args.learning_rate,
+            )
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._ctx.checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
@@ -53,8 +59,3 @@ class BeforeFirstStep(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for action in self.actions:
             action()
-
-
-def is_metric(name: str, value: Any) -> bool:
-    """Tell whether a logged entry is a number about the model."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and not name.endswith(_NOT_METRICS)

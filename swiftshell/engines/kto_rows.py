@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 from swiftshell.errors import fail
 
-TARGET_RATIO = 1.15  # weighted desirable : undesirable, inside what the paper (1 to 3/2) and TRL (1 to 4/3) recommend
+TARGET_RATIO = (
+    1.15  # weighted desirable : undesirable, inside what the paper (1 to 3/2) and TRL (1 to 4/3) recommend
+)
 WEIGHT_CAP = 15.0  # beyond this the rare class's noise is amplified more than its signal
 
 Item = TypeVar("Item")
@@ -40,7 +42,7 @@ def arrange(rows: Sequence[Item], labels: Sequence[bool], batch: int, seed: int)
     order = _interleaved(labels, seed)
     missing = -len(order) % batch
     filled = [order[i % len(order)] for i in range(len(order) + missing)]
-    sides = [{labels[i] for i in filled[at:at + batch]} for at in range(0, len(filled), batch)]
+    sides = [{labels[i] for i in filled[at : at + batch]} for at in range(0, len(filled), batch)]
     return Arranged([rows[i] for i in filled], missing, sum(1 for s in sides if len(s) == 1))
 
 
@@ -73,9 +75,10 @@ def class_counts(labels: Sequence[bool], file: str) -> tuple[int, int]:
     return desirable, undesirable
 
 
-def weights(desirable: int, undesirable: int, desirable_weight: float | str, undesirable_weight: float | str
-            ) -> tuple[float, float]:
-    """Return both class weights; `auto` brings weighted desirable : undesirable to `TARGET_RATIO` through the rarer class."""
+def weights(
+    desirable: int, undesirable: int, desirable_weight: float | str, undesirable_weight: float | str
+) -> tuple[float, float]:
+    """Return both class weights; `auto` brings the weighted classes to `TARGET_RATIO` through the rarer one."""
     if desirable_weight != "auto" and undesirable_weight != "auto":
         return float(desirable_weight), float(undesirable_weight)
     if desirable_weight == "auto" and undesirable_weight == "auto":

@@ -16,8 +16,17 @@ from swiftshell.errors import fail
 from swiftshell.stages.base import InputRef
 
 # Everything that makes a tokenizer, whatever its family. Copied as bytes: saving it again could change it.
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
-                   "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 _FLOAT32_ON_CPU_BYTES = 4 << 30  # weights up to here train in float32 on a CPU
 
 
@@ -43,7 +52,9 @@ class Stack:
     def tokenizer_folder(self) -> Path:
         """Return the topmost folder that carries a tokenizer."""
         for folder in (self.adapter, self.base):
-            if folder is not None and any((folder / n).is_file() for n in ("tokenizer.json", "tokenizer_config.json")):
+            if folder is not None and any(
+                (folder / n).is_file() for n in ("tokenizer.json", "tokenizer_config.json")
+            ):
                 return folder
         return self.base
 
@@ -70,13 +81,21 @@ class Precision:
     quantization: str = "none"
 
     def as_json(self) -> dict[str, Any]:
-        return {"device": self.device, "dtype": self.weights, "autocast": self.autocast,
-                "quantization": self.quantization}
+        return {
+            "device": self.device,
+            "dtype": self.weights,
+            "autocast": self.autocast,
+            "quantization": self.quantization,
+        }
 
     def trainer_flags(self) -> dict[str, bool]:
         """Return the precision arguments of transformers' TrainingArguments."""
-        return {"use_cpu": self.device == "cpu", "bf16": self.autocast == "bfloat16",
-                "fp16": self.autocast == "float16", "dataloader_pin_memory": self.device == "cuda"}
+        return {
+            "use_cpu": self.device == "cpu",
+            "bf16": self.autocast == "bfloat16",
+            "fp16": self.autocast == "float16",
+            "dataloader_pin_memory": self.device == "cuda",
+        }
 
 
 def stack_of(ref: InputRef) -> Stack:
@@ -90,7 +109,9 @@ def stack_of(ref: InputRef) -> Stack:
 
 def stack_from(record: Mapping[str, Any], path: Path, name: str = "") -> Stack:
     """Return how a recorded model (an artifact, or the `reference` entry of one) is assembled."""
-    entries = [dict(e) for e in record.get("stack") or [{"kind": record.get("kind", "model"), "path": str(path)}]]
+    entries = [
+        dict(e) for e in record.get("stack") or [{"kind": record.get("kind", "model"), "path": str(path)}]
+    ]
     if entries[0].get("kind") == "adapter":
         base = _base_of_adapter(Path(entries[0]["path"]))
         entries.insert(0, {"kind": "model", "path": str(base), "id": str(base), "name": base.name})
@@ -147,8 +168,9 @@ def choose_precision(params: Any, base: Path) -> Precision:
         best = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         dtype, device = asked if asked != "auto" else best, "cuda"
     masters = params.tuning == "full" and (asked == "auto" or dtype == "float16")
-    return Precision(device, "float32" if masters else dtype, None if dtype == "float32" else dtype,
-                     params.quantization)
+    return Precision(
+        device, "float32" if masters else dtype, None if dtype == "float32" else dtype, params.quantization
+    )
 
 
 def weight_bytes(folder: Path) -> int:
@@ -185,17 +207,29 @@ def load_base(folder: Path, precision: Precision) -> Any:
     dtype = getattr(torch, precision.weights)
     extra: dict[str, Any] = {}
     if precision.quantization != "none":
-        extra = {"quantization_config": quant.config(precision.quantization, dtype),
-                 "device_map": {"": 0 if precision.device == "cuda" else "cpu"}}
+        extra = {
+            "quantization_config": quant.config(precision.quantization, dtype),
+            "device_map": {"": 0 if precision.device == "cuda" else "cpu"},
+        }
     if not any(folder.glob("*.safetensors")):
         raise fail("train.no_safetensors", file=str(folder))
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True,
-                                                     trust_remote_code=False, local_files_only=True, **extra)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            **extra,
+        )
     except (OSError, ValueError, KeyError) as error:
         raise fail("train.model_unreadable", file=str(folder), message=_first_line(error)) from error
     model.config.use_cache = False
-    return model.to(precision.device) if precision.quantization == "none" and precision.device == "cuda" else model
+    return (
+        model.to(precision.device)
+        if precision.quantization == "none" and precision.device == "cuda"
+        else model
+    )
 
 
 def load_stack(stack: Stack, precision: Precision, *, trainable: bool = False) -> Any:
@@ -231,12 +265,22 @@ def saved_adapter_config(folder: Path) -> Any:
 
 
 def adapter_shape(folder: Path) -> dict[str, Any]:
-    """Return what must agree for one adapter's weights to fit into another: the saved configuration, runtime keys out."""
+    """Return the saved configuration, runtime keys left out: what must agree for weights to fit another adapter."""
     config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    for key in ("base_model_name_or_path", "inference_mode", "revision", "auto_mapping", "peft_version", "lora_dropout"):
+    for key in (
+        "base_model_name_or_path",
+        "inference_mode",
+        "revision",
+        "auto_mapping",
+        "peft_version",
+        "lora_dropout",
+    ):
         config.pop(key, None)
-    config["target_modules"] = sorted(config["target_modules"]) if isinstance(config.get("target_modules"), list) \
+    config["target_modules"] = (
+        sorted(config["target_modules"])
+        if isinstance(config.get("target_modules"), list)
         else config.get("target_modules")
+    )
     return config
 
 
@@ -256,7 +300,9 @@ def restore_adapter(model: Any, folder: Path) -> None:
     now = get_peft_model_state_dict(model, adapter_name="default")
     wrong = [k for k, v in saved.items() if k not in now or (now[k].cpu().to(v.dtype) != v).any()]
     if wrong or set(now) - set(saved):
-        raise fail("train.adapter_unreadable", file=str(folder), message=", ".join(wrong[:3] or sorted(set(now))[:3]))
+        raise fail(
+            "train.adapter_unreadable", file=str(folder), message=", ".join(wrong[:3] or sorted(set(now))[:3])
+        )
 
 
 def trainables_to_float32(model: Any) -> None:
@@ -287,8 +333,12 @@ def copy_tokenizer(source: Path, target: Path) -> None:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
     if (source / "additional_chat_templates").is_dir():
-        shutil.copytree(source / "additional_chat_templates", target / "additional_chat_templates",
-                        dirs_exist_ok=True, copy_function=shutil.copyfile)
+        shutil.copytree(
+            source / "additional_chat_templates",
+            target / "additional_chat_templates",
+            dirs_exist_ok=True,
+            copy_function=shutil.copyfile,
+        )
 
 
 def tokenizer_hashes(folder: Path, tokenizer: Any) -> dict[str, str | None]:
@@ -298,8 +348,10 @@ def tokenizer_hashes(folder: Path, tokenizer: Any) -> dict[str, str | None]:
         if (folder / name).is_file():
             digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
     template = tokenizer.chat_template
-    return {"tokenizer_sha256": digest.hexdigest(),
-            "chat_template_sha256": sha256(str(template).encode()).hexdigest() if template else None}
+    return {
+        "tokenizer_sha256": digest.hexdigest(),
+        "chat_template_sha256": sha256(str(template).encode()).hexdigest() if template else None,
+    }
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from swiftshell.engines import loading, probe, references, training
-from swiftshell.engines.callbacks import BeforeFirstStep, ShellCallback
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.references import Expectation, Models
 from swiftshell.engines.rows import Example
@@ -18,7 +17,9 @@ _PRECOMPUTED = ("ref_logps", "ref_chosen_logps")  # TRL's columns of KTO and DPO
 _PRECOMPUTED_ROWS = 8
 
 
-def tell_choices(policy: Stack, reference: Stack, models: Models, params: Any, tokenizer: Any, ctx: Context) -> None:
+def tell_choices(
+    policy: Stack, reference: Stack, models: Models, params: Any, tokenizer: Any, ctx: Context
+) -> None:
     """Note what a user may not expect: kept LoRA settings, a second model in memory, another template."""
     if policy.adapter is not None:
         shape = loading.adapter_shape(policy.adapter)
@@ -29,16 +30,22 @@ def tell_choices(policy: Stack, reference: Stack, models: Models, params: Any, t
     mine = loading.tokenizer_hashes(policy.tokenizer_folder, tokenizer)
     theirs = loading.load_tokenizer(reference.tokenizer_folder)
     if mine != loading.tokenizer_hashes(reference.tokenizer_folder, theirs):
-        ctx.warn("train.template_differs", policy=str(policy.tokenizer_folder), reference=str(reference.tokenizer_folder))
+        ctx.warn(
+            "train.template_differs",
+            policy=str(policy.tokenizer_folder),
+            reference=str(reference.tokenizer_folder),
+        )
 
 
 class ReferenceProof:
     """Ask the trainer's reference about the probe rows once everything is loaded, and refuse a wrong answer."""
 
-    def __init__(self, expected: Expectation, own: Sequence[Example], models: Models, precision: Precision) -> None:
+    def __init__(
+        self, expected: Expectation, own: Sequence[Example], models: Models, precision: Precision
+    ) -> None:
         self.expected, self._precision = expected, precision
         self._own_rows = [probe.ProbeRow(e.prompt_ids, e.answers[0]) for e in own[:_PRECOMPUTED_ROWS]]
-        # What the model given as reference says of the first rows trained on, should TRL compute its answers in advance.
+        # What the reference says of the first rows trained on, should TRL compute its answers in advance.
         self._own_logps = probe.independent_logps(models.reference, self._own_rows, precision)
         self.difference: float | None = None
         self.found: list[float] = []
@@ -51,19 +58,38 @@ class ReferenceProof:
         """
         ctx.phase("checking")
         self.found = probe.trainer_logps(trainer, self.expected.rows)
-        self.difference = probe.refuse_if_different(self.expected.logps, self.found, self.expected.rows, self._precision,
-                                                    name=self.expected.name, source=self.expected.source)
+        self.difference = probe.refuse_if_different(
+            self.expected.logps,
+            self.found,
+            self.expected.rows,
+            self._precision,
+            name=self.expected.name,
+            source=self.expected.source,
+        )
         column = next((c for c in _PRECOMPUTED if c in trainer.train_dataset.column_names), None)
         if column is not None:
             stored = [float(v) for v in trainer.train_dataset[: len(self._own_rows)][column]]
-            probe.refuse_if_different(self._own_logps, stored, self._own_rows, self._precision, name=self.expected.name,
-                                      source="computed")
-        ctx.note("train.reference_proven", name=self.expected.name, rows=len(self.expected.rows),
-                 difference=round(self.difference, 7), source=self.expected.source)
+            probe.refuse_if_different(
+                self._own_logps,
+                stored,
+                self._own_rows,
+                self._precision,
+                name=self.expected.name,
+                source="computed",
+            )
+        ctx.note(
+            "train.reference_proven",
+            name=self.expected.name,
+            rows=len(self.expected.rows),
+            difference=round(self.difference, 7),
+            source=self.expected.source,
+        )
 
 
 def attach(trainer: Any, proof: ReferenceProof, models: Models, request: StepRequest, ctx: Context) -> None:
     """Give the trainer the policy's weights and the callbacks: resume, proof, reporting, in this order."""
+    from swiftshell.engines.callbacks import BeforeFirstStep, ShellCallback
+
     place_policy(trainer, models, request.params)
     actions: list[Callable[[], None]] = []
     if request.resume_from is not None:
@@ -88,21 +114,38 @@ def place_policy(trainer: Any, models: Models, params: Any) -> None:
 
 def reference_record(reference: Stack, expected: Expectation, precision: Precision) -> dict[str, Any]:
     """Return the artifact's `reference`: which model, how it is assembled, and its probe."""
-    entries = [{k: v for k, v in dict(e).items() if k in ("kind", "path", "id", "name")} for e in reference.entries]
+    entries = [
+        {k: v for k, v in dict(e).items() if k in ("kind", "path", "id", "name")} for e in reference.entries
+    ]
     recorded = reference.record.get("probe")
-    kept: Mapping[str, Any] = recorded if recorded else probe.record(expected.rows, expected.logps, None, precision)
-    return {"id": reference.record.get("id"), "path": str(reference.path), "name": reference.name,
-            "kind": "adapter" if reference.adapter else "model", "stack": entries, "probe": dict(kept)}
+    kept: Mapping[str, Any] = (
+        recorded if recorded else probe.record(expected.rows, expected.logps, None, precision)
+    )
+    return {
+        "id": reference.record.get("id"),
+        "path": str(reference.path),
+        "name": reference.name,
+        "kind": "adapter" if reference.adapter else "model",
+        "stack": entries,
+        "probe": dict(kept),
+    }
 
 
-def expectation(policy: Stack, reference: Stack, models: Models, examples: Sequence[Example], params: Any,
-                precision: Precision, ctx: Context) -> Expectation:
+def expectation(
+    policy: Stack,
+    reference: Stack,
+    models: Models,
+    examples: Sequence[Example],
+    params: Any,
+    precision: Precision,
+    ctx: Context,
+) -> Expectation:
     """Return what the reference must say; notes a probe that has no record, or one that cannot tell base from SFT."""
     own = probe.choose_rows(examples, params.probe_rows)
     expected = references.expectation(policy, reference, models, own, params, precision)
     if expected.source == "computed":
         ctx.note("train.reference_computed", name=expected.name)
-    recorded = (reference.record.get("probe") or {})
+    recorded = reference.record.get("probe") or {}
     if recorded.get("base_logps"):
         training.warn_if_probe_is_weak(recorded, precision, ctx)
     return expected

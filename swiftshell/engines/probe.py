@@ -1,9 +1,9 @@
 """Prove which model a preference loss is measured against, before the first step.
 
-The probe is a handful of fixed rows (token ids, what is completion) with the summed log-probabilities that the SFT model
-gives to the completions, computed by a plain forward pass and recorded in its artifact. Before KTO or DPO takes a step,
-the reference that the trainer will really use (a frozen adapter, the disabled adapter, a second model) is asked for
-the same numbers. Rewards of 0 on the first step would prove nothing: they are 0 against any reference that equals the
+The probe is a handful of fixed rows (token ids, what is completion) with the summed log-probabilities that the SFT
+model gives to the completions, computed by a plain forward pass and recorded in its artifact. Before KTO or DPO takes
+a step, the reference that the trainer will really use (a frozen adapter, the disabled adapter, a second model) is asked
+for the same numbers. Rewards of 0 on the first step would prove nothing: they are 0 against any reference that equals the
 policy.
 """
 
@@ -33,24 +33,34 @@ class ProbeRow:
 
 def choose_rows(examples: Sequence[Example], count: int) -> list[ProbeRow]:
     """Pick `count` rows spread evenly over the data, the same ones every time."""
-    picked = [examples[i * len(examples) // count] for i in range(count)] if len(examples) > count else examples
+    picked = (
+        [examples[i * len(examples) // count] for i in range(count)] if len(examples) > count else examples
+    )
     return [_cut(e.prompt_ids, e.answers[0]) for e in picked]
 
 
 def _cut(prompt: Sequence[int], answer: Sequence[int]) -> ProbeRow:
-    """Keep at least half of the room for the prompt's end, and one prompt token to predict the first answer token from."""
+    """Keep at least half of the room for the prompt's end, and one token to predict the first answer token from."""
     answer = answer[: _MAX_TOKENS // 2]
-    prompt = prompt[-(_MAX_TOKENS - len(answer)):]
-    return ProbeRow(tuple(prompt), tuple(answer)) if prompt else ProbeRow(tuple(answer[:1]), tuple(answer[1:]))
+    prompt = prompt[-(_MAX_TOKENS - len(answer)) :]
+    return (
+        ProbeRow(tuple(prompt), tuple(answer)) if prompt else ProbeRow(tuple(answer[:1]), tuple(answer[1:]))
+    )
 
 
-def record(rows: Sequence[ProbeRow], logps: Sequence[float], base_logps: Sequence[float] | None,
-           precision: Precision) -> dict[str, Any]:
+def record(
+    rows: Sequence[ProbeRow], logps: Sequence[float], base_logps: Sequence[float] | None, precision: Precision
+) -> dict[str, Any]:
     """Return the probe as an artifact keeps it; ids as one string a row, so that the file stays readable."""
     return {
         "precision": precision.as_json(),
-        "rows": [{"prompt_ids": " ".join(map(str, r.prompt_ids)), "completion_ids": " ".join(map(str, r.completion_ids))}
-                 for r in rows],
+        "rows": [
+            {
+                "prompt_ids": " ".join(map(str, r.prompt_ids)),
+                "completion_ids": " ".join(map(str, r.completion_ids)),
+            }
+            for r in rows
+        ],
         "logps": [round(v, 6) for v in logps],
         **({"base_logps": [round(v, 6) for v in base_logps]} if base_logps is not None else {}),
     }
@@ -58,11 +68,15 @@ def record(rows: Sequence[ProbeRow], logps: Sequence[float], base_logps: Sequenc
 
 def rows_of(probe: Mapping[str, Any]) -> list[ProbeRow]:
     """Return a recorded probe's rows."""
-    return [ProbeRow(tuple(map(int, r["prompt_ids"].split())), tuple(map(int, r["completion_ids"].split())))
-            for r in probe["rows"]]
+    return [
+        ProbeRow(tuple(map(int, r["prompt_ids"].split())), tuple(map(int, r["completion_ids"].split())))
+        for r in probe["rows"]
+    ]
 
 
-def independent_logps(model: Any, rows: Sequence[ProbeRow], precision: Precision, batch: int = 8) -> list[float]:
+def independent_logps(
+    model: Any, rows: Sequence[ProbeRow], precision: Precision, batch: int = 8
+) -> list[float]:
     """Return the summed log-probability of each row's completion from the model's plain logits.
 
     Uses neither TRL's fused head nor its batches; rows are padded on the right, (batch, seq) ids.
@@ -72,20 +86,23 @@ def independent_logps(model: Any, rows: Sequence[ProbeRow], precision: Precision
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    autocast = (torch.autocast(device.type, dtype=getattr(torch, precision.autocast)) if precision.autocast
-                else nullcontext())
+    autocast = (
+        torch.autocast(device.type, dtype=getattr(torch, precision.autocast))
+        if precision.autocast
+        else nullcontext()
+    )
     found: list[float] = []
     with torch.no_grad(), autocast:
         for start in range(0, len(rows), batch):
-            part = rows[start:start + batch]
+            part = rows[start : start + batch]
             width = max(len(r.prompt_ids) + len(r.completion_ids) for r in part)
             ids = torch.zeros(len(part), width, dtype=torch.long)
             seen, scored = torch.zeros_like(ids), torch.zeros_like(ids)
             for i, row in enumerate(part):
                 whole = row.prompt_ids + row.completion_ids
-                ids[i, :len(whole)] = torch.tensor(whole)
-                seen[i, :len(whole)] = 1
-                scored[i, len(row.prompt_ids):len(whole)] = 1
+                ids[i, : len(whole)] = torch.tensor(whole)
+                seen[i, : len(whole)] = 1
+                scored[i, len(row.prompt_ids) : len(whole)] = 1
             logits = model(input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False).logits
             logps = torch.log_softmax(logits[:, :-1].float(), dim=-1)
             chosen = logps.gather(-1, ids[:, 1:, None].to(device)).squeeze(-1) * scored[:, 1:].to(device)
@@ -108,8 +125,11 @@ def trainer_logps(trainer: Any, rows: Sequence[ProbeRow]) -> list[float]:
     found: list[float] = []
     size = trainer.args.per_device_train_batch_size
     for start in range(0, len(rows), size):
-        batch = trainer.data_collator([_as_trl(r) for r in rows[start:start + size]])
-        on_device = {k: v.to(trainer.accelerator.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        batch = trainer.data_collator([_as_trl(r) for r in rows[start : start + size]])
+        on_device = {
+            k: v.to(trainer.accelerator.device) if isinstance(v, torch.Tensor) else v
+            for k, v in batch.items()
+        }
         found += trainer.compute_ref_log_probs(model, on_device)[0].tolist()
     trainer.model.train(training)
     return found
@@ -118,15 +138,23 @@ def trainer_logps(trainer: Any, rows: Sequence[ProbeRow]) -> list[float]:
 def _as_trl(row: ProbeRow) -> dict[str, Any]:
     """Return a row with the tokenized columns of KTO and of DPO (the same answer as chosen and rejected)."""
     answer = list(row.completion_ids)
-    return {"prompt_ids": list(row.prompt_ids), "completion_ids": answer, "KL_completion_ids": answer, "label": True,
-            "chosen_ids": answer, "rejected_ids": answer}
+    return {
+        "prompt_ids": list(row.prompt_ids),
+        "completion_ids": answer,
+        "KL_completion_ids": answer,
+        "label": True,
+        "chosen_ids": answer,
+        "rejected_ids": answer,
+    }
 
 
 def largest_difference(expected: Sequence[float], found: Sequence[float], rows: Sequence[ProbeRow]) -> float:
     """Return the largest difference of any row in nats per completion token; infinite if the counts differ."""
     if len(expected) != len(found) or len(found) != len(rows):
         return float("inf")
-    return max(abs(e - f) / max(len(r.completion_ids), 1) for e, f, r in zip(expected, found, rows, strict=True))
+    return max(
+        abs(e - f) / max(len(r.completion_ids), 1) for e, f, r in zip(expected, found, rows, strict=True)
+    )
 
 
 def tolerance(precision: Precision) -> float:
@@ -134,8 +162,13 @@ def tolerance(precision: Precision) -> float:
     return TOLERANCE[precision.autocast or precision.weights]
 
 
-def refuse_if_different(expected: Sequence[float], found: Sequence[float], rows: Sequence[ProbeRow], precision: Precision,
-                        **names: Any) -> float:
+def refuse_if_different(
+    expected: Sequence[float],
+    found: Sequence[float],
+    rows: Sequence[ProbeRow],
+    precision: Precision,
+    **names: Any,
+) -> float:
     """Return the largest difference, or refuse.
 
     Raises:
@@ -143,8 +176,19 @@ def refuse_if_different(expected: Sequence[float], found: Sequence[float], rows:
     """
     difference = largest_difference(expected, found, rows)
     if not difference <= tolerance(precision):  # also when a number is not finite
-        worst = max(range(len(rows)), key=lambda i: abs(expected[i] - found[i])) if len(expected) == len(found) else 0
-        raise fail("train.reference_mismatch", exit_code=3, difference=round(difference, 6),
-                   tolerance=tolerance(precision), expected=round(expected[worst], 4), found=round(found[worst], 4),
-                   rows=len(rows), **names)
+        worst = (
+            max(range(len(rows)), key=lambda i: abs(expected[i] - found[i]))
+            if len(expected) == len(found)
+            else 0
+        )
+        raise fail(
+            "train.reference_mismatch",
+            exit_code=3,
+            difference=round(difference, 6),
+            tolerance=tolerance(precision),
+            expected=round(expected[worst], 4),
+            found=round(found[worst], 4),
+            rows=len(rows),
+            **names,
+        )
     return difference

@@ -12,9 +12,10 @@ from typing import Any
 def guard_cpu_kernels() -> bool:
     """Switch off bitsandbytes' AVX512-BF16 weight packing; return whether it would have been used.
 
-    bitsandbytes 0.50.2 repacks nf4 weights in place during the first forward in evaluation mode on CPUs with AVX512-BF16.
-    The packed layout has no backward: the next training step crashes or, worse, computes wrong gradients without a word.
-    Call it before any quantized model is loaded. It can go when packing is undone, or refused, in training mode upstream.
+    bitsandbytes 0.50.2 repacks nf4 weights in place during the first forward in evaluation mode on CPUs with
+    AVX512-BF16. The packed layout has no backward: the next training step crashes or, worse, computes wrong gradients
+    without a word. Call it before any quantized model is loaded. It can go when upstream undoes packing, or refuses it,
+    in training mode.
     """
     import bitsandbytes.nn.modules as modules
     import torch
@@ -34,8 +35,12 @@ def config(method: str, compute_dtype: Any, *, double_quant: bool = True) -> Any
     guard_cpu_kernels()
     if method == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=double_quant,
-                              bnb_4bit_compute_dtype=compute_dtype)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 TRL decides by what it is handed, so what it is handed decides the reference:
 
-- `adapter_copy`: a PeftModel holding the *reference's* adapter; TRL freezes a copy of it as "ref". A policy that has moved
-  on (second KTO, DPO after KTO) gets its own weights into "default" only after the trainer was built.
+- `adapter_copy`: a PeftModel holding the *reference's* adapter; TRL freezes a copy of it as "ref". A policy that has
+  moved on (second KTO, DPO after KTO) gets its own weights into "default" only after the trainer was built.
 - `adapter_off`: the base and a LoRA configuration; the reference is the base with the adapter switched off. Again a
   policy's weights come afterwards.
 - `second_model`: the reference as a model of its own, for full fine-tuning and for adapters that do not fit each other.
@@ -69,16 +69,30 @@ def build(policy: Stack, reference: Stack, params: Any, precision: Precision) ->
     if params.tuning == "full":
         if policy.adapter is not None:
             raise fail("train.full_needs_model", file=str(policy.adapter))
-        return Models(loading.load_base(policy.base, precision), None, loading.load_stack(reference, precision), None,
-                      "second_model")
+        return Models(
+            loading.load_base(policy.base, precision),
+            None,
+            loading.load_stack(reference, precision),
+            None,
+            "second_model",
+        )
     base = loading.load_base(policy.base, precision)
     same_base = policy.base.resolve() == reference.base.resolve()
     if same_base and reference.adapter is None:
-        config = loading.saved_adapter_config(policy.adapter) if policy.adapter else loading.lora_config(params.lora)
+        config = (
+            loading.saved_adapter_config(policy.adapter)
+            if policy.adapter
+            else loading.lora_config(params.lora)
+        )
         return Models(base, config, None, policy.adapter, "adapter_off")
     if same_base and reference.adapter and policy.adapter and _fit(policy.adapter, reference.adapter):
-        return Models(loading.put_adapter(base, reference.adapter, trainable=True), None, None, policy.adapter,
-                      "adapter_copy")
+        return Models(
+            loading.put_adapter(base, reference.adapter, trainable=True),
+            None,
+            None,
+            policy.adapter,
+            "adapter_copy",
+        )
     model = loading.put_adapter(base, policy.adapter, trainable=True) if policy.adapter else base
     config = None if policy.adapter else loading.lora_config(params.lora)
     return Models(model, config, loading.load_stack(reference, precision), policy.adapter, "second_model")
@@ -98,14 +112,22 @@ class Expectation:
     name: str
 
 
-def expectation(policy: Stack, reference: Stack, models: Models, own_rows: list[probe.ProbeRow], params: Any,
-                precision: Precision) -> Expectation:
+def expectation(
+    policy: Stack,
+    reference: Stack,
+    models: Models,
+    own_rows: list[probe.ProbeRow],
+    params: Any,
+    precision: Precision,
+) -> Expectation:
     """Return the numbers the trainer's reference must give.
 
     They are the SFT model's recorded ones if they were computed in the present precision; otherwise they are computed
     again, by a plain forward of that model. With `other_reference` the model given as reference is taken as it is.
     """
-    lineage = Lineage(reference, reference.record.get("probe")) if params.other_reference else lineage_of(policy)
+    lineage = (
+        Lineage(reference, reference.record.get("probe")) if params.other_reference else lineage_of(policy)
+    )
     recorded = lineage.probe
     rows = probe.rows_of(recorded) if recorded else own_rows
     name = lineage.stack.name or str(lineage.stack.path)

@@ -15,7 +15,17 @@ from swiftshell.errors import Problem, SwiftshellError, fail
 from swiftshell.stages.base import Context, InputRef, Stopped
 
 SHOWN = 20  # offending rows told one by one; the rest are counted
-_TRL_KEYS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text", "tools", "chat_template_kwargs")
+_TRL_KEYS = (
+    "messages",
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "label",
+    "text",
+    "tools",
+    "chat_template_kwargs",
+)
 
 
 @dataclass(frozen=True)
@@ -99,8 +109,15 @@ def _read(ref: InputRef, how: Reading, ctx: Context) -> tuple[list[Example], int
         ctx.warn(problem.code, **{"row": problem.row, "file": problem.file, **problem.values})
     if report.bad_rows:
         ctx.note("train.bad_rows_dropped", count=report.bad_rows, total=report.rows)
-    return [Example(r.number, r.line, r.file or str(ref.path), {k: r.data[k] for k in _TRL_KEYS if r.data.get(k) is not None})
-            for r in rows], report.bad_rows
+    return [
+        Example(
+            r.number,
+            r.line,
+            r.file or str(ref.path),
+            {k: r.data[k] for k in _TRL_KEYS if r.data.get(k) is not None},
+        )
+        for r in rows
+    ], report.bad_rows
 
 
 def _as_plain(examples: list[Example], how: Reading, ctx: Context) -> list[Example]:
@@ -114,16 +131,28 @@ def _as_plain(examples: list[Example], how: Reading, ctx: Context) -> list[Examp
     good = [replace(e, data=data) for e, data in plain if data is not None]
     if chats:
         first = chats[0]
-        problem = Problem("train.chat_needs_template", {"count": len(chats), "total": len(examples)}, file=first.file,
-                          line=first.line, row=first.number)
+        problem = Problem(
+            "train.chat_needs_template",
+            {"count": len(chats), "total": len(examples)},
+            file=first.file,
+            line=first.line,
+            row=first.number,
+        )
         raise SwiftshellError([problem, *_too_long(_tokenize(good, how, ctx), how)])
-    joins = [e for e in good if "prompt" in e.data and e.data["prompt"].rstrip() == e.data["prompt"] and not
-             any(str(e.data[k])[:1].isspace() for k in ("completion", "chosen", "rejected") if k in e.data)]
+    joins = [
+        e
+        for e in good
+        if "prompt" in e.data
+        and e.data["prompt"].rstrip() == e.data["prompt"]
+        and not any(str(e.data[k])[:1].isspace() for k in ("completion", "chosen", "rejected") if k in e.data)
+    ]
     ctx.note("train.plain_text", rows=len(good), tight=len(joins))
     return good
 
 
-def _assistant_loss(examples: list[Example], how: Reading, chat: bool, ctx: Context) -> tuple[list[Example], bool]:
+def _assistant_loss(
+    examples: list[Example], how: Reading, chat: bool, ctx: Context
+) -> tuple[list[Example], bool]:
     """Decide what an SFT loss looks at; rows of messages are split where only the last answer can be told apart."""
     asked = how.assistant_only_loss
     messages = [e for e in examples if "messages" in e.data]
@@ -138,11 +167,14 @@ def _assistant_loss(examples: list[Example], how: Reading, chat: bool, ctx: Cont
     several = sum(1 for e in messages if sum(t["role"] == "assistant" for t in e.data["messages"]) > 1)
     if several:
         ctx.note("train.last_turn_only", rows=several)
-    return [replace(e, data=templates.last_turn(e.data)) if "messages" in e.data else e for e in examples], False
+    return [
+        replace(e, data=templates.last_turn(e.data)) if "messages" in e.data else e for e in examples
+    ], False
 
 
-def _tokenize(examples: list[Example], how: Reading, ctx: Context, *, masked: bool = False,
-              template: str | None = None) -> list[Example]:
+def _tokenize(
+    examples: list[Example], how: Reading, ctx: Context, *, masked: bool = False, template: str | None = None
+) -> list[Example]:
     """Tokenize every row, with progress in rows."""
     total, out = len(examples), []
     for done, example in enumerate(examples, 1):
@@ -160,8 +192,9 @@ def _with_tokens(example: Example, tokenizer: Any, masked: bool, template: str |
     if "text" in data:
         return replace(example, answers=(tuple(_ids(tokenizer, _ended(data["text"], tokenizer), {})),))
     if "messages" in data:
-        encoded = tokenizer.apply_chat_template(data["messages"], tokenize=True, return_dict=True,
-                                                return_assistant_tokens_mask=masked, **options)
+        encoded = tokenizer.apply_chat_template(
+            data["messages"], tokenize=True, return_dict=True, return_assistant_tokens_mask=masked, **options
+        )
         ids = encoded["input_ids"]
         mask = encoded.get("assistant_masks") or [1] * len(ids)
         first = mask.index(1) if 1 in mask else len(ids)
@@ -179,15 +212,20 @@ def _with_tokens(example: Example, tokenizer: Any, masked: bool, template: str |
 
 def _template_options(data: Mapping[str, Any], template: str | None) -> dict[str, Any]:
     tools = data.get("tools")
-    return {"chat_template": template, "tools": json.loads(tools) if isinstance(tools, str) else tools,
-            **data.get("chat_template_kwargs", {})}
+    return {
+        "chat_template": template,
+        "tools": json.loads(tools) if isinstance(tools, str) else tools,
+        **data.get("chat_template_kwargs", {}),
+    }
 
 
 def _ids(tokenizer: Any, value: Any, options: Mapping[str, Any]) -> list[int]:
     if isinstance(value, str):
         found: list[int] = tokenizer(text=value)["input_ids"]
         return found
-    ids: list[int] = tokenizer.apply_chat_template(value, tokenize=True, return_dict=True, **options)["input_ids"]
+    ids: list[int] = tokenizer.apply_chat_template(value, tokenize=True, return_dict=True, **options)[
+        "input_ids"
+    ]
     return ids
 
 
@@ -215,8 +253,13 @@ def _checked(examples: list[Example], how: Reading, ctx: Context) -> tuple[list[
     if len(bad) > how.drop_budget or len(bad) == len(examples):
         raise SwiftshellError([*_empty(empty, len(examples)), *_too_long(examples, how)])
     dropped = [e.number for e in examples if id(e) in bad]
-    ctx.note("train.rows_dropped", count=len(dropped), total=len(examples), limit=how.limit_tokens,
-             rows=", ".join(map(str, dropped[:SHOWN])) + (" …" if len(dropped) > SHOWN else ""))
+    ctx.note(
+        "train.rows_dropped",
+        count=len(dropped),
+        total=len(examples),
+        limit=how.limit_tokens,
+        rows=", ".join(map(str, dropped[:SHOWN])) + (" …" if len(dropped) > SHOWN else ""),
+    )
     return [e for e in examples if id(e) not in bad], dropped
 
 
@@ -239,9 +282,15 @@ def _text(value: Any) -> str:
 def _empty(examples: list[Example], total: int) -> list[Problem]:
     if not examples:
         return []
-    places = [Problem("train.row_empty", {}, file=e.file, line=e.line, row=e.number) for e in examples[:SHOWN]]
-    return [*places, Problem("train.rows_empty", {"count": len(examples), "total": total, "rows": [e.number for e in
-                                                                                                 examples]})]
+    places = [
+        Problem("train.row_empty", {}, file=e.file, line=e.line, row=e.number) for e in examples[:SHOWN]
+    ]
+    return [
+        *places,
+        Problem(
+            "train.rows_empty", {"count": len(examples), "total": total, "rows": [e.number for e in examples]}
+        ),
+    ]
 
 
 def _too_long(examples: list[Example], how: Reading) -> list[Problem]:
@@ -250,13 +299,29 @@ def _too_long(examples: list[Example], how: Reading) -> list[Problem]:
     if not long:
         return []
     code = "train.row_beyond_context" if how.context_tokens else "train.row_too_long"
-    places = [Problem(code, {"tokens": e.length_tokens, "prompt_tokens": len(e.prompt_ids), "limit": how.limit_tokens},
-                      file=e.file, line=e.line, row=e.number) for e in long[:SHOWN]]
+    places = [
+        Problem(
+            code,
+            {"tokens": e.length_tokens, "prompt_tokens": len(e.prompt_ids), "limit": how.limit_tokens},
+            file=e.file,
+            line=e.line,
+            row=e.number,
+        )
+        for e in long[:SHOWN]
+    ]
     total = "train.rows_beyond_context" if how.context_tokens else "train.rows_too_long"
-    counted = Problem(total, {
-        "count": len(long), "total": len(examples), "limit": how.limit_tokens, "drop_budget": how.drop_budget,
-        "longest": max(e.length_tokens for e in long), "rows": [[e.number, e.length_tokens] for e in long],
-    }, file=long[0].file)
+    counted = Problem(
+        total,
+        {
+            "count": len(long),
+            "total": len(examples),
+            "limit": how.limit_tokens,
+            "drop_budget": how.drop_budget,
+            "longest": max(e.length_tokens for e in long),
+            "rows": [[e.number, e.length_tokens] for e in long],
+        },
+        file=long[0].file,
+    )
     return [*places, counted]
 
 
@@ -267,7 +332,9 @@ def dataset_facts(ref: InputRef, rows: int) -> dict[str, Any]:
     return {"path": str(ref.path), "sha256": fingerprint(ref.path), "rows": rows}
 
 
-def check_agreement(prepared: Sequence[Example], trained: Any, of: Callable[[Mapping[str, Any]], list[int]]) -> None:
+def check_agreement(
+    prepared: Sequence[Example], trained: Any, of: Callable[[Mapping[str, Any]], list[int]]
+) -> None:
     """Hold the trainer's own tokens to those that were checked.
 
     `trained` is the trainer's tokenized data set, `of` returns a row's whole token list as the trainer has it.
@@ -280,4 +347,6 @@ def check_agreement(prepared: Sequence[Example], trained: Any, of: Callable[[Map
     for example, row in zip(prepared, trained, strict=True):
         whole = [i for a in example.answers for i in a]
         if of(row) != [*example.prompt_ids, *whole]:
-            raise fail("train.tokens_disagree", exit_code=3, file=example.file, line=example.line, row=example.number)
+            raise fail(
+                "train.tokens_disagree", exit_code=3, file=example.file, line=example.line, row=example.number
+            )

@@ -11,10 +11,17 @@ from typing import Any
 
 from swiftshell.engines import loading, probe
 from swiftshell.engines.arguments import checkpoint_argument
-from swiftshell.engines.callbacks import is_metric
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.rows import Prepared
-from swiftshell.stages.base import Context, Outcome, Stopped, StepRequest
+from swiftshell.stages.base import Context, Outcome, StepRequest, Stopped
+
+# What transformers logs about its own run once training is over; not measurements of the model.
+_NOT_METRICS = ("_runtime", "_per_second", "total_flos", "epoch", "_steps_per_second")
+
+
+def is_metric(name: str, value: Any) -> bool:
+    """Tell whether a logged entry is a number about the model."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not name.endswith(_NOT_METRICS)
 
 
 def quiet_libraries() -> None:
@@ -27,6 +34,15 @@ def quiet_libraries() -> None:
     datasets.disable_caching()  # rows live in memory; hashing the tokenizer for every map costs more than the map
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def start(ctx: Context) -> None:
+    """Begin a step: the libraries take seconds to import, so it is said first; then come the rows."""
+    phase(ctx, "starting")
+    loading.use_one_gpu()
+    import transformers  # noqa: F401
+
+    phase(ctx, "tokenizing")
 
 
 def data_set(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -90,27 +106,48 @@ def save(trainer: Any, request: StepRequest, ctx: Context, policy: Stack) -> tup
     return slot, folder
 
 
-def outcome(trainer: Any, slot: str, policy: Stack, tokenizer: Any, precision: Precision, data: Prepared,
-            summary: Mapping[str, Any], **facts: Any) -> Outcome:
+def outcome(
+    trainer: Any,
+    slot: str,
+    policy: Stack,
+    tokenizer: Any,
+    precision: Precision,
+    data: Prepared,
+    summary: Mapping[str, Any],
+    **facts: Any,
+) -> Outcome:
     """Return what was made: the artifact's facts, the last logged numbers, and a summary."""
     base = [dict(e) for e in policy.entries if e.get("kind") != "adapter"]
-    stack = [*base, {"kind": "adapter", "path": "."}] if slot == "adapter" else [{"kind": "model", "path": "."}]
+    stack = (
+        [*base, {"kind": "adapter", "path": "."}] if slot == "adapter" else [{"kind": "model", "path": "."}]
+    )
     artifact = {
-        "kind": slot, "stack": stack, "dtype": precision.weights, "quantization": precision.quantization,
-        "dataset": data.facts, **loading.tokenizer_hashes(policy.tokenizer_folder, tokenizer), **facts,
+        "kind": slot,
+        "stack": stack,
+        "dtype": precision.weights,
+        "quantization": precision.quantization,
+        "dataset": data.facts,
+        **loading.tokenizer_hashes(policy.tokenizer_folder, tokenizer),
+        **facts,
     }
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     told = {
-        "rows": data.read, "rows_trained": len(data.examples), "rows_dropped": len(data.dropped),
-        "optimizer_steps": trainer.state.global_step, "epochs": round(float(trainer.state.epoch or 0), 4),
-        "effective_batch_size": trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps,
-        "trainable_parameters": trainable, "precision": precision.as_json(), "max_length": trainer.args.max_length,
+        "rows": data.read,
+        "rows_trained": len(data.examples),
+        "rows_dropped": len(data.dropped),
+        "optimizer_steps": trainer.state.global_step,
+        "epochs": round(float(trainer.state.epoch or 0), 4),
+        "effective_batch_size": trainer.args.per_device_train_batch_size
+        * trainer.args.gradient_accumulation_steps,
+        "trainable_parameters": trainable,
+        "precision": precision.as_json(),
+        "max_length": trainer.args.max_length,
     }
     return Outcome({slot: artifact}, _metrics(trainer), {**told, **summary})
 
 
 def _metrics(trainer: Any) -> dict[str, float]:
-    """Return the mean training loss over all steps (of earlier attempts too) and the last value of each logged number."""
+    """Return the mean loss over all steps (of earlier attempts too) and the last value of each logged number."""
     losses = [float(e["loss"]) for e in trainer.state.log_history if "loss" in e]
     mean = {"train_loss": sum(losses) / len(losses)} if losses else {}
     return {**_last_logged(trainer), **mean, "global_step": float(trainer.state.global_step)}
@@ -123,9 +160,14 @@ def _last_logged(trainer: Any) -> dict[str, float]:
     return last
 
 
-def own_probe(trainer: Any, rows: Sequence[probe.ProbeRow], precision: Precision, *,
-              base_logps: Sequence[float] | None = None) -> dict[str, Any]:
-    """Return the probe record of the trained model: log-probabilities from a plain forward, and the base's beside them."""
+def own_probe(
+    trainer: Any,
+    rows: Sequence[probe.ProbeRow],
+    precision: Precision,
+    *,
+    base_logps: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Return the trained model's probe record: log-probabilities from a plain forward, the base's beside them."""
     model = trainer.model
     logps = probe.independent_logps(model, rows, precision)
     if base_logps is None and hasattr(model, "disable_adapter"):
@@ -137,6 +179,10 @@ def own_probe(trainer: Any, rows: Sequence[probe.ProbeRow], precision: Precision
 def warn_if_probe_is_weak(record: Mapping[str, Any], precision: Precision, ctx: Context) -> None:
     """Say so when the recorded rows cannot tell the trained model from the one it started from."""
     rows = probe.rows_of(record)
-    moved = probe.largest_difference(record["logps"], record["base_logps"], rows) if record.get("base_logps") else 0.0
+    moved = (
+        probe.largest_difference(record["logps"], record["base_logps"], rows)
+        if record.get("base_logps")
+        else 0.0
+    )
     if moved < 3 * probe.tolerance(precision):
         ctx.warn("train.probe_weak", moved=round(moved, 6), tolerance=probe.tolerance(precision))

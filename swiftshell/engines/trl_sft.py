@@ -14,14 +14,17 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     """Train on demonstrations and record what the trained model says about a few fixed rows."""
     params = request.params
     arguments.refuse_impossible(request)
-    loading.use_one_gpu()
-    training.phase(ctx, "tokenizing")
+    training.start(ctx)
     policy = loading.stack_of(request.input("policy"))
     tokenizer = loading.load_tokenizer(policy.tokenizer_folder)
     limit, context = loading.length_limit(params.max_length, policy.base)
-    reading = Reading("sft", tokenizer, limit, context, params.drop_budget, params.assistant_only_loss, params.packing)
+    reading = Reading(
+        "sft", tokenizer, limit, context, params.drop_budget, params.assistant_only_loss, params.packing
+    )
     data = rows.prepare(request.input("train_data"), reading, ctx)
-    evaluation = rows.prepare(request.input("eval_data"), reading, ctx) if request.inputs.get("eval_data") else None
+    evaluation = (
+        rows.prepare(request.input("eval_data"), reading, ctx) if request.inputs.get("eval_data") else None
+    )
 
     training.phase(ctx, "loading")
     with quantization.hidden_unless(quantization.needs_bitsandbytes(params.quantization, params.optim)):
@@ -34,7 +37,9 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     probe_rows = probe.choose_rows(data.examples, params.probe_rows)
     before = None if params.tuning == "lora" else probe.independent_logps(model, probe_rows, precision)
     trainer = SFTTrainer(
-        model=model, args=args, processing_class=tokenizer,
+        model=model,
+        args=args,
+        processing_class=tokenizer,
         train_dataset=training.data_set([e.data for e in data.examples]),
         eval_dataset=training.data_set([e.data for e in evaluation.examples]) if evaluation else None,
         peft_config=loading.lora_config(params.lora) if fresh_lora else None,
@@ -52,14 +57,27 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     return training.outcome(trainer, slot, policy, tokenizer, precision, data, summary, probe=record)
 
 
-def _arguments(request: StepRequest, ctx: Context, precision: Precision, policy: Stack, limit: int, data: Prepared,
-               evaluation: Prepared | None) -> Any:
+def _arguments(
+    request: StepRequest,
+    ctx: Context,
+    precision: Precision,
+    policy: Stack,
+    limit: int,
+    data: Prepared,
+    evaluation: Prepared | None,
+) -> Any:
     from trl import SFTConfig
 
     split = "prompt" in data.examples[0].data
     return arguments.make(
-        SFTConfig, request, ctx, precision, limit_tokens=limit, weight_bytes=loading.weight_bytes(policy.base),
-        evaluates=evaluation is not None, packing=request.params.packing,
+        SFTConfig,
+        request,
+        ctx,
+        precision,
+        limit_tokens=limit,
+        weight_bytes=loading.weight_bytes(policy.base),
+        evaluates=evaluation is not None,
+        packing=request.params.packing,
         assistant_only_loss=data.assistant_only_loss,
         completion_only_loss=request.params.completion_only_loss if split else None,
     )

@@ -37,9 +37,17 @@ class Training(Params):
     dtype: Dtype = "auto"
     learning_rate: LearningRate = 1e-5
     lr_scheduler_type: Literal[
-        "linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"
+        "linear",
+        "cosine",
+        "constant",
+        "constant_with_warmup",
+        "polynomial",
+        "inverse_sqrt",
+        "cosine_with_min_lr",
     ] = "linear"
-    warmup_steps: Annotated[float, Field(ge=0)] = 0.1  # below 1: a fraction of all optimizer steps (transformers)
+    warmup_steps: Annotated[float, Field(ge=0)] = (
+        0.1  # below 1: a fraction of all optimizer steps (transformers)
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     num_train_epochs: Annotated[float, Field(gt=0)] = 1.0
@@ -59,26 +67,85 @@ class Training(Params):
 
 
 # What `engine_args` may not say, and why: the code of the reason.
-_OWNED = ("output_dir", "resume_from_checkpoint", "logging_dir", "report_to", "run_name", "do_train", "do_eval", "do_predict",
-          "seed", "data_seed", "use_cpu", "no_cuda", "bf16", "fp16", "disable_tqdm", "logging_nan_inf_filter",
-          "save_strategy", "save_only_model", "logging_strategy", "eval_strategy", "load_best_model_at_end",
-          "per_device_eval_batch_size", "dataset_kwargs", "dataset_text_field", "skip_memory_metrics")
-_NETWORK = ("push_to_hub", "hub_model_id", "hub_token", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision",
-            "trackio_space_id", "project")
-_REFERENCE = ("ref_adapter_name", "model_adapter_name", "ref_model_init_kwargs", "sync_ref_model", "ref_model_mixup_alpha",
-              "ref_model_sync_steps", "model_init_kwargs", "force_use_ref_model")
-_ORDER = ("train_sampling_strategy", "dataloader_drop_last", "auto_find_batch_size", "dataset_num_proc", "group_by_length",
-          "remove_unused_columns", "shuffle_dataset", "ignore_data_skip", "truncation_mode", "pad_token", "eos_token",
-          "chat_template_path", "max_prompt_length", "max_completion_length")
-REFUSED_ARGS = {**dict.fromkeys(_OWNED, "train.arg_owned"), **dict.fromkeys(_NETWORK, "train.arg_network"),
-            **dict.fromkeys(_REFERENCE, "train.arg_reference"), **dict.fromkeys(_ORDER, "train.arg_order"),
-            "trust_remote_code": "train.arg_remote_code"}
+_OWNED = (
+    "output_dir",
+    "resume_from_checkpoint",
+    "logging_dir",
+    "report_to",
+    "run_name",
+    "do_train",
+    "do_eval",
+    "do_predict",
+    "seed",
+    "data_seed",
+    "use_cpu",
+    "no_cuda",
+    "bf16",
+    "fp16",
+    "disable_tqdm",
+    "logging_nan_inf_filter",
+    "save_strategy",
+    "save_only_model",
+    "logging_strategy",
+    "eval_strategy",
+    "load_best_model_at_end",
+    "per_device_eval_batch_size",
+    "dataset_kwargs",
+    "dataset_text_field",
+    "skip_memory_metrics",
+)
+_NETWORK = (
+    "push_to_hub",
+    "hub_model_id",
+    "hub_token",
+    "hub_strategy",
+    "hub_private_repo",
+    "hub_always_push",
+    "hub_revision",
+    "trackio_space_id",
+    "project",
+)
+_REFERENCE = (
+    "ref_adapter_name",
+    "model_adapter_name",
+    "ref_model_init_kwargs",
+    "sync_ref_model",
+    "ref_model_mixup_alpha",
+    "ref_model_sync_steps",
+    "model_init_kwargs",
+    "force_use_ref_model",
+)
+_ORDER = (
+    "train_sampling_strategy",
+    "dataloader_drop_last",
+    "auto_find_batch_size",
+    "dataset_num_proc",
+    "group_by_length",
+    "remove_unused_columns",
+    "shuffle_dataset",
+    "ignore_data_skip",
+    "truncation_mode",
+    "pad_token",
+    "eos_token",
+    "chat_template_path",
+    "max_prompt_length",
+    "max_completion_length",
+)
+REFUSED_ARGS = {
+    **dict.fromkeys(_OWNED, "train.arg_owned"),
+    **dict.fromkeys(_NETWORK, "train.arg_network"),
+    **dict.fromkeys(_REFERENCE, "train.arg_reference"),
+    **dict.fromkeys(_ORDER, "train.arg_order"),
+    "trust_remote_code": "train.arg_remote_code",
+}
 
 
 def training_problems(params: Any) -> Iterator[Problem]:
-    """Yield what is wrong with a training stage's parameters beyond their types; pure, and the same for plan and worker."""
+    """Yield what is wrong with a training stage's parameters beyond their types; the same for plan and worker."""
     if params.tuning == "full" and params.quantization != "none":
-        yield Problem("train.full_quantized", {"quantization": params.quantization}, field_name="quantization")
+        yield Problem(
+            "train.full_quantized", {"quantization": params.quantization}, field_name="quantization"
+        )
     if isinstance(params.lora.target_modules, list) and "lm_head" in params.lora.target_modules:
         yield Problem("train.lora_on_head", {}, field_name="lora.target_modules")
     for name in params.engine_args:
@@ -87,7 +154,7 @@ def training_problems(params: Any) -> Iterator[Problem]:
         elif name in type(params).model_fields:
             yield Problem("train.arg_has_own_name", {"name": name}, field_name=f"engine_args.{name}")
     for name in ("desirable_weight", "undesirable_weight"):
-        value = getattr(params, name, "auto")
+        value: Any = getattr(params, name, "auto")
         if value != "auto" and not 0 < value <= 100:
             yield Problem("train.weight_out_of_range", {"name": name, "value": value}, field_name=name)
 

@@ -1,4 +1,4 @@
-"""Fixtures of the engine tests: a context that records, small models, small data, requests as the worker builds them."""
+"""Fixtures of the engine tests: a context that records, small models and data, requests as the worker makes them."""
 
 from __future__ import annotations
 
@@ -103,8 +103,13 @@ Runner = Callable[..., Ran]
 
 def model_ref(slot: str, path: Path, kind: str = "model") -> InputRef:
     """Return a model folder without a record, as the worker hands it to an engine."""
-    record = {"kind": kind, "id": str(path), "name": path.name, "path": str(path),
-              "stack": [{"kind": kind, "path": str(path), "id": str(path), "name": path.name}]}
+    record = {
+        "kind": kind,
+        "id": str(path),
+        "name": path.name,
+        "path": str(path),
+        "stack": [{"kind": kind, "path": str(path), "id": str(path), "name": path.name}],
+    }
     return InputRef(slot, path, kind, record, {}, path.name)  # type: ignore[arg-type]
 
 
@@ -117,8 +122,14 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def make_request(stage: str, params: dict[str, Any], inputs: dict[str, Any], *, seed: int = 7,
-                 resume_from: Path | None = None) -> StepRequest:
+def make_request(
+    stage: str,
+    params: dict[str, Any],
+    inputs: dict[str, Any],
+    *,
+    seed: int = 7,
+    resume_from: Path | None = None,
+) -> StepRequest:
     typed = registry.get(stage).params.model_validate(params)
     return StepRequest("run", stage, stage, typed, inputs, seed, resume_from, "lineage", "")
 
@@ -132,8 +143,16 @@ def run_step(tmp_path: Path) -> Runner:
 def make_runner(root: Path) -> Runner:
     from importlib import import_module
 
-    def run(stage: str, params: dict[str, Any], inputs: dict[str, Any], *, name: str = "", seed: int = 7,
-            stop_at: int | None = None, resume_from: Path | None = None) -> Ran:
+    def run(
+        stage: str,
+        params: dict[str, Any],
+        inputs: dict[str, Any],
+        *,
+        name: str = "",
+        seed: int = 7,
+        stop_at: int | None = None,
+        resume_from: Path | None = None,
+    ) -> Ran:
         from swiftshell.worker import _finish_artifacts
 
         request = make_request(stage, params, inputs, seed=seed, resume_from=resume_from)
@@ -164,33 +183,61 @@ THINGS = ("apple", "river", "house", "stone", "cat", "leaf", "door", "boat")
 COLOURS_ZH = ("红", "绿", "蓝", "白")
 THINGS_ZH = ("苹果", "河", "房子", "石头")
 TEMPLATE = (
-    "{% for m in messages %}<|turn|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}"
-    "<|end|>{% endgeneration %}{% else %}{{ m['content'] }}<|end|>{% endif %}\n{% endfor %}"
+    "{% for m in messages %}<|turn|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] }}<|end|>{% endgeneration %}{% else %}{{ m['content'] }}<|end|>{% endif %}\n{% endfor %}"
     "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
 )
 
 
-def build_model(folder: Path, *, template: str | None = TEMPLATE, family: str = "llama", context: int = 256) -> Path:
+def build_model(
+    folder: Path, *, template: str | None = TEMPLATE, family: str = "llama", context: int = 256
+) -> Path:
     """Build a randomly initialised model of about 0.1M parameters with a byte-level BPE tokenizer."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        PreTrainedTokenizerFast,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+    )
 
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    raw.train_from_iterator(_texts(), trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<|pad|>", "<|end|>", "<|turn|>"], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    raw.train_from_iterator(
+        _texts(),
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=["<|pad|>", "<|end|>", "<|turn|>"],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|pad|>")
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
-    sizes = {"vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-             "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": context,
-             "tie_word_embeddings": True, "initializer_range": 0.1, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.1,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
     torch.manual_seed(0)
-    model: Any = (LlamaForCausalLM(LlamaConfig(**sizes)) if family == "llama"
-                  else Qwen2ForCausalLM(Qwen2Config(**sizes)))
+    model: Any = (
+        LlamaForCausalLM(LlamaConfig(**sizes))
+        if family == "llama"
+        else Qwen2ForCausalLM(Qwen2Config(**sizes))
+    )
     model.save_pretrained(folder)
     return folder
 
@@ -203,11 +250,13 @@ def colour_rows(purpose: str, count: int = 32) -> list[dict[str, Any]]:
         ask = [{"role": "user", "content": f"What colour is the {thing}?"}]
         good = [{"role": "assistant", "content": f"The {thing} is {colour}."}]
         bad = [{"role": "assistant", "content": "No idea, ask someone else."}]
-        rows.append({
-            "sft": {"messages": ask + (good if i % 2 else bad)},
-            "kto": {"prompt": ask, "completion": good if i % 2 else bad, "label": bool(i % 2)},
-            "dpo": {"prompt": ask, "chosen": good, "rejected": bad},
-        }[purpose])
+        rows.append(
+            {
+                "sft": {"messages": ask + (good if i % 2 else bad)},
+                "kto": {"prompt": ask, "completion": good if i % 2 else bad, "label": bool(i % 2)},
+                "dpo": {"prompt": ask, "chosen": good, "rejected": bad},
+            }[purpose]
+        )
     return rows
 
 
@@ -241,12 +290,24 @@ def shared_data() -> Path:
 
 
 # Large steps, few of them: enough for every stage to move a random model measurably.
-FAST = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "max_steps": 6, "learning_rate": 2e-2,
-        "max_length": 96, "warmup_steps": 0, "lora": {"r": 4, "lora_alpha": 8}, "save_steps": 3}
+FAST = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "max_steps": 6,
+    "learning_rate": 2e-2,
+    "max_length": 96,
+    "warmup_steps": 0,
+    "lora": {"r": 4, "lora_alpha": 8},
+    "save_steps": 3,
+}
 
 
 @pytest.fixture(scope="session")
 def sft(tiny: Path, colours: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Return an SFT adapter on the tiny model, trained once for the whole session."""
     run = make_runner(tmp_path_factory.mktemp("sft"))
-    return run("sft", {**FAST, "max_steps": 24}, {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])})
+    return run(
+        "sft",
+        {**FAST, "max_steps": 24},
+        {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])},
+    )

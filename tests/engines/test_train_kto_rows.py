@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -20,7 +21,9 @@ def test_every_batch_holds_both_classes_where_there_are_enough(total: int, share
     assert arranged.repeated == -total % batch
     assert set(arranged.rows) == set(range(total)), "no row is lost"
     rare = min(sum(labels), total - sum(labels))
-    sides = [{labels[i] for i in arranged.rows[at:at + batch]} for at in range(0, len(arranged.rows), batch)]
+    sides = [
+        {labels[i] for i in arranged.rows[at : at + batch]} for at in range(0, len(arranged.rows), batch)
+    ]
     one_sided = sum(len(s) == 1 for s in sides)
     assert arranged.one_sided == one_sided
     if rare * batch >= total and arranged.repeated == 0:
@@ -31,7 +34,7 @@ def test_rare_classes_are_spread_and_counted() -> None:
     labels = [True] * 5 + [False] * 95
     arranged = kto_rows.arrange(list(range(100)), labels, 4, seed=0)
     places = [at for at, row in enumerate(arranged.rows) if row < 5]
-    gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(places)]
     assert all(18 <= gap <= 22 for gap in gaps)
     assert arranged.one_sided == 20
 
@@ -42,11 +45,19 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     assert one == same != other
 
 
-@pytest.mark.parametrize(("desirable", "undesirable", "expected"), [
-    (100, 100, (1.0, 0.8696)), (200, 100, (1.0, 1.7391)), (100, 200, (2.3, 1.0)), (10, 1000, (15.0, 1.0)),
-    (1000, 10, (1.0, 15.0)),
-])
-def test_auto_weights_bring_the_classes_to_1_15(desirable: int, undesirable: int, expected: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    ("desirable", "undesirable", "expected"),
+    [
+        (100, 100, (1.0, 0.8696)),
+        (200, 100, (1.0, 1.7391)),
+        (100, 200, (2.3, 1.0)),
+        (10, 1000, (15.0, 1.0)),
+        (1000, 10, (1.0, 15.0)),
+    ],
+)
+def test_auto_weights_bring_the_classes_to_1_15(
+    desirable: int, undesirable: int, expected: tuple[float, float]
+) -> None:
     found = kto_rows.weights(desirable, undesirable, "auto", "auto")
     assert found == expected
     if 15.0 not in found:

@@ -29,7 +29,9 @@ def lora_gradients(base: Path, *, evaluate_first: bool) -> dict[str, Any]:
 
     model = load_base(base, Precision("cpu", "bfloat16", "bfloat16", "nf4"))
     torch.manual_seed(1)
-    model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    )
     ids = torch.randint(3, 300, (4, 24), generator=torch.Generator().manual_seed(2))
     if evaluate_first:
         model.eval()
@@ -46,7 +48,12 @@ def test_an_evaluation_forward_does_not_change_later_gradients(base: Path) -> No
     plain, after = lora_gradients(base, evaluate_first=False), lora_gradients(base, evaluate_first=True)
     assert plain
     if os.environ.get("SWIFTSHELL_TEST_SHOW"):
-        print({n: float(torch.cosine_similarity(g.flatten(), after[n].flatten(), dim=0)) for n, g in plain.items()})
+        print(
+            {
+                n: float(torch.cosine_similarity(g.flatten(), after[n].flatten(), dim=0))
+                for n, g in plain.items()
+            }
+        )
     for name, gradient in plain.items():
         assert gradient.abs().max() > 0
         torch.testing.assert_close(after[name], gradient, atol=1e-6, rtol=1e-3, msg=name)
@@ -68,8 +75,15 @@ def test_qlora_from_sft_to_dpo(method: str, tiny: Path, colours: dict[str, Path]
     from safetensors.torch import load_file
 
     params = {**FAST, "quantization": method, "learning_rate": 1e-2, "max_steps": 8}
-    sft = run_step("sft", params, {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"]),
-                                   "eval_data": data_ref(colours["sft"], "eval_data")})
+    sft = run_step(
+        "sft",
+        params,
+        {
+            "policy": model_ref("policy", tiny),
+            "train_data": data_ref(colours["sft"]),
+            "eval_data": data_ref(colours["sft"], "eval_data"),
+        },
+    )
     losses = sft.ctx.series("loss")
     assert losses[-1] < losses[0] - 0.2
     assert "eval_loss" in sft.outcome.metrics
@@ -77,39 +91,79 @@ def test_qlora_from_sft_to_dpo(method: str, tiny: Path, colours: dict[str, Path]
     assert (record["quantization"], record["probe"]["precision"]["quantization"]) == (method, method)
     saved = load_file(sft.artifacts["adapter"] / "adapter_model.safetensors")
     assert {t.dtype for t in saved.values()} == {torch.float32}
-    assert any((t != t.bfloat16().float()).any() for t in saved.values()), "weights were trained in float32, not rounded"
+    assert any((t != t.bfloat16().float()).any() for t in saved.values()), (
+        "weights were trained in float32, not rounded"
+    )
 
     reference = sft.ref("adapter", "reference")
-    kto = run_step("kto", {**params, "eval_steps": 3}, {
-        "policy": sft.ref("adapter", "policy"), "reference": reference, "train_data": data_ref(colours["kto"]),
-        "eval_data": data_ref(colours["kto"], "eval_data")})
+    kto = run_step(
+        "kto",
+        {**params, "eval_steps": 3},
+        {
+            "policy": sft.ref("adapter", "policy"),
+            "reference": reference,
+            "train_data": data_ref(colours["kto"]),
+            "eval_data": data_ref(colours["kto"], "eval_data"),
+        },
+    )
     assert kto.outcome.summary["reference_difference"] < 2e-2
     (proven,) = [v for code, v in kto.ctx.notes if code == "train.reference_proven"]
     assert proven["source"] == "recorded"
-    assert abs(kto.ctx.series("rewards/margins")[0]) < 0.02, "policy and reference are the same at the first step"
-    dpo = run_step("dpo", params, {"policy": kto.ref("adapter", "policy"), "reference": reference,
-                                   "train_data": data_ref(colours["dpo"])})
+    assert abs(kto.ctx.series("rewards/margins")[0]) < 0.02, (
+        "policy and reference are the same at the first step"
+    )
+    dpo = run_step(
+        "dpo",
+        params,
+        {
+            "policy": kto.ref("adapter", "policy"),
+            "reference": reference,
+            "train_data": data_ref(colours["dpo"]),
+        },
+    )
     assert dpo.outcome.summary["reference_difference"] < 2e-2
     with pytest.raises(SwiftshellError) as refused:
-        run_step("dpo", params, {"policy": kto.ref("adapter", "policy"), "reference": kto.ref("adapter", "reference"),
-                                 "train_data": data_ref(colours["dpo"])}, name="wrong")
+        run_step(
+            "dpo",
+            params,
+            {
+                "policy": kto.ref("adapter", "policy"),
+                "reference": kto.ref("adapter", "reference"),
+                "train_data": data_ref(colours["dpo"]),
+            },
+            name="wrong",
+        )
     assert refused.value.problems[0].code == "train.reference_mismatch"
 
 
-def test_an_adapter_trained_in_float32_continues_on_nf4(sft: Ran, tiny: Path, colours: dict[str, Path], run_step: Runner) -> None:
+def test_an_adapter_trained_in_float32_continues_on_nf4(
+    sft: Ran, tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
     """Recorded numbers of another precision are not compared with: they are computed again."""
-    inputs = {"policy": sft.ref("adapter", "policy"), "reference": sft.ref("adapter", "reference"),
-              "train_data": data_ref(colours["kto"])}
+    inputs = {
+        "policy": sft.ref("adapter", "policy"),
+        "reference": sft.ref("adapter", "reference"),
+        "train_data": data_ref(colours["kto"]),
+    }
     done = run_step("kto", {**FAST, "quantization": "nf4", "max_steps": 2}, inputs)
     assert "train.reference_computed" in done.ctx.codes()
     with pytest.raises(SwiftshellError) as refused:
-        run_step("kto", {**FAST, "quantization": "nf4", "max_steps": 2}, {**inputs, "reference": model_ref("reference", tiny)},
-                 name="wrong")
+        run_step(
+            "kto",
+            {**FAST, "quantization": "nf4", "max_steps": 2},
+            {**inputs, "reference": model_ref("reference", tiny)},
+            name="wrong",
+        )
     assert refused.value.problems[0].code == "train.reference_mismatch"
 
 
-def test_full_fine_tuning_of_quantized_weights_is_refused(tiny: Path, colours: dict[str, Path], run_step: Runner) -> None:
+def test_full_fine_tuning_of_quantized_weights_is_refused(
+    tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
     with pytest.raises(SwiftshellError) as refused:
-        run_step("sft", {**FAST, "tuning": "full", "quantization": "nf4"},
-                 {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])})
+        run_step(
+            "sft",
+            {**FAST, "tuning": "full", "quantization": "nf4"},
+            {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])},
+        )
     assert refused.value.problems[0].code == "train.full_quantized"

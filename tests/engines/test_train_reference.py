@@ -18,8 +18,15 @@ pytestmark = pytest.mark.engine
 def kto(sft: Ran, colours: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Return a first KTO run from the SFT adapter."""
     run = make_runner(tmp_path_factory.mktemp("kto"))
-    return run("kto", FAST, {"policy": sft.ref("adapter", "policy"), "reference": sft.ref("adapter", "reference"),
-                             "train_data": data_ref(colours["kto"])})
+    return run(
+        "kto",
+        FAST,
+        {
+            "policy": sft.ref("adapter", "policy"),
+            "reference": sft.ref("adapter", "reference"),
+            "train_data": data_ref(colours["kto"]),
+        },
+    )
 
 
 def logps_of(base: Path, adapter: Path | None, probe: dict[str, Any]) -> list[float]:
@@ -64,10 +71,18 @@ def test_first_kto_is_measured_against_sft(kto: Ran, sft: Ran, tiny: Path) -> No
 
 
 @pytest.mark.parametrize("stage", ["kto", "dpo"])
-def test_continuing_kto_is_measured_against_sft(stage: str, kto: Ran, sft: Ran, tiny: Path, colours: dict[str, Path],
-                                               run_step: Runner) -> None:
-    done = run_step(stage, FAST, {"policy": kto.ref("adapter", "policy"), "reference": sft.ref("adapter", "reference"),
-                                  "train_data": data_ref(colours[stage])})
+def test_continuing_kto_is_measured_against_sft(
+    stage: str, kto: Ran, sft: Ran, tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
+    done = run_step(
+        stage,
+        FAST,
+        {
+            "policy": kto.ref("adapter", "policy"),
+            "reference": sft.ref("adapter", "reference"),
+            "train_data": data_ref(colours[stage]),
+        },
+    )
     reference = done.outcome.artifacts["adapter"]["reference"]
     independent = logps_of(tiny, sft.artifacts["adapter"], reference["probe"])
     assert far(done.outcome.summary["reference_logps"], independent) < 1e-3
@@ -80,14 +95,23 @@ def test_continuing_kto_is_measured_against_sft(stage: str, kto: Ran, sft: Ran, 
 
 @pytest.mark.parametrize("wrong", ["base", "previous"])
 @pytest.mark.parametrize("case", ["first kto", "second kto", "dpo after kto"])
-def test_a_wrong_reference_is_refused_before_the_first_step(case: str, wrong: str, kto: Ran, sft: Ran, tiny: Path,
-                                                            colours: dict[str, Path], run_step: Runner) -> None:
+def test_a_wrong_reference_is_refused_before_the_first_step(
+    case: str, wrong: str, kto: Ran, sft: Ran, tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
     policy = sft if case == "first kto" else kto
     stage = "dpo" if case.startswith("dpo") else "kto"
     reference = model_ref("reference", tiny) if wrong == "base" else kto.ref("adapter", "reference")
     with pytest.raises(SwiftshellError) as refused:
-        run_step(stage, FAST, {"policy": policy.ref("adapter", "policy"), "reference": reference,
-                               "train_data": data_ref(colours[stage])}, name="wrong")
+        run_step(
+            stage,
+            FAST,
+            {
+                "policy": policy.ref("adapter", "policy"),
+                "reference": reference,
+                "train_data": data_ref(colours[stage]),
+            },
+            name="wrong",
+        )
     assert refused.value.problems[0].code == "train.reference_mismatch"
     assert refused.value.exit_code == 3
 
@@ -95,9 +119,15 @@ def test_a_wrong_reference_is_refused_before_the_first_step(case: str, wrong: st
 @pytest.mark.parametrize("stage", ["kto", "dpo"])
 @pytest.mark.parametrize("trap", ["anchored to the last kto", "cold base"])
 def test_a_trainer_built_on_the_wrong_reference_is_refused(
-    stage: str, trap: str, kto: Ran, sft: Ran, colours: dict[str, Path], run_step: Runner, monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    trap: str,
+    kto: Ran,
+    sft: Ran,
+    colours: dict[str, Path],
+    run_step: Runner,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The inputs are right, the construction is not: TRL re-anchors to whatever PeftModel it gets, or to the bare base."""
+    """The inputs are right, the construction is not: TRL anchors to whatever PeftModel it gets, or to the base."""
     from swiftshell.engines import loading, references
 
     right = references.build
@@ -112,47 +142,105 @@ def test_a_trainer_built_on_the_wrong_reference_is_refused(
 
     monkeypatch.setattr(references, "build", wrong)
     with pytest.raises(SwiftshellError) as refused:
-        run_step(stage, FAST, {"policy": kto.ref("adapter", "policy"), "reference": sft.ref("adapter", "reference"),
-                               "train_data": data_ref(colours[stage])}, name="trap")
+        run_step(
+            stage,
+            FAST,
+            {
+                "policy": kto.ref("adapter", "policy"),
+                "reference": sft.ref("adapter", "reference"),
+                "train_data": data_ref(colours[stage]),
+            },
+            name="trap",
+        )
     assert refused.value.problems[0].code == "train.reference_mismatch"
 
 
-def test_another_reference_by_request(kto: Ran, tiny: Path, colours: dict[str, Path], run_step: Runner) -> None:
-    done = run_step("kto", {**FAST, "max_steps": 2, "other_reference": True},
-                    {"policy": kto.ref("adapter", "policy"), "reference": model_ref("reference", tiny),
-                     "train_data": data_ref(colours["kto"])})
+def test_another_reference_by_request(
+    kto: Ran, tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
+    done = run_step(
+        "kto",
+        {**FAST, "max_steps": 2, "other_reference": True},
+        {
+            "policy": kto.ref("adapter", "policy"),
+            "reference": model_ref("reference", tiny),
+            "train_data": data_ref(colours["kto"]),
+        },
+    )
     assert done.outcome.artifacts["adapter"]["reference"]["path"] == str(tiny)
     assert done.outcome.summary["reference_kept_as"] == "adapter_off"
 
 
-def test_a_full_sft_model_is_its_own_reference(tiny: Path, colours: dict[str, Path], run_step: Runner) -> None:
+def test_a_full_sft_model_is_its_own_reference(
+    tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
     """Fresh LoRA on a fully trained SFT model; then on from there; then the same by full fine-tuning."""
     full = {**FAST, "tuning": "full", "learning_rate": 3e-3}
-    sft = run_step("sft", {**full, "max_steps": 12}, {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])})
+    sft = run_step(
+        "sft",
+        {**full, "max_steps": 12},
+        {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])},
+    )
     assert sft.outcome.artifacts["model"]["stack"] == [{"kind": "model", "path": "."}]
     probe = sft.outcome.artifacts["model"]["probe"]
     assert far(probe["logps"], logps_of(sft.artifacts["model"], None, probe)) < 1e-3
     policy, reference = sft.ref("model", "policy"), sft.ref("model", "reference")
-    kto = run_step("kto", FAST, {"policy": policy, "reference": reference, "train_data": data_ref(colours["kto"])})
+    kto = run_step(
+        "kto", FAST, {"policy": policy, "reference": reference, "train_data": data_ref(colours["kto"])}
+    )
     assert kto.outcome.summary["reference_kept_as"] == "adapter_off"
-    again = run_step("kto", FAST, {"policy": kto.ref("adapter", "policy"), "reference": reference,
-                                   "train_data": data_ref(colours["kto"])}, name="again")
+    again = run_step(
+        "kto",
+        FAST,
+        {
+            "policy": kto.ref("adapter", "policy"),
+            "reference": reference,
+            "train_data": data_ref(colours["kto"]),
+        },
+        name="again",
+    )
     assert again.ctx.series("rewards/margins")[0] > 0.01
     assert far(again.outcome.summary["reference_logps"], probe["logps"]) < 1e-3
-    dpo = run_step("dpo", full, {"policy": policy, "reference": reference, "train_data": data_ref(colours["dpo"])})
+    dpo = run_step(
+        "dpo", full, {"policy": policy, "reference": reference, "train_data": data_ref(colours["dpo"])}
+    )
     assert dpo.outcome.summary["reference_kept_as"] == "second_model"
     assert far(dpo.outcome.summary["reference_logps"], probe["logps"]) < 1e-3
     with pytest.raises(SwiftshellError) as refused:
-        run_step("dpo", full, {"policy": policy, "reference": model_ref("reference", tiny),
-                               "train_data": data_ref(colours["dpo"])}, name="cold")
+        run_step(
+            "dpo",
+            full,
+            {
+                "policy": policy,
+                "reference": model_ref("reference", tiny),
+                "train_data": data_ref(colours["dpo"]),
+            },
+            name="cold",
+        )
     assert refused.value.problems[0].code == "train.reference_mismatch"
 
 
-def test_reference_answers_computed_in_advance_are_checked_too(kto: Ran, sft: Ran, colours: dict[str, Path],
-                                                               run_step: Runner) -> None:
-    done = run_step("kto", {**FAST, "precompute_ref_log_probs": True},
-                    {"policy": kto.ref("adapter", "policy"), "reference": sft.ref("adapter", "reference"),
-                     "train_data": data_ref(colours["kto"])}, name="advance")
-    plain = run_step("kto", FAST, {"policy": kto.ref("adapter", "policy"), "reference": sft.ref("adapter", "reference"),
-                                   "train_data": data_ref(colours["kto"])}, name="on the fly")
+def test_reference_answers_computed_in_advance_are_checked_too(
+    kto: Ran, sft: Ran, colours: dict[str, Path], run_step: Runner
+) -> None:
+    done = run_step(
+        "kto",
+        {**FAST, "precompute_ref_log_probs": True},
+        {
+            "policy": kto.ref("adapter", "policy"),
+            "reference": sft.ref("adapter", "reference"),
+            "train_data": data_ref(colours["kto"]),
+        },
+        name="advance",
+    )
+    plain = run_step(
+        "kto",
+        FAST,
+        {
+            "policy": kto.ref("adapter", "policy"),
+            "reference": sft.ref("adapter", "reference"),
+            "train_data": data_ref(colours["kto"]),
+        },
+        name="on the fly",
+    )
     assert far(done.ctx.series("loss"), plain.ctx.series("loss")) < 1e-3

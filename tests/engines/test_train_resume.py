@@ -29,25 +29,40 @@ def assert_same(whole: Ran, resumed: Ran, first_losses: list[float]) -> None:
 
     losses = first_losses + resumed.ctx.series("loss")
     assert losses == pytest.approx(whole.ctx.series("loss"), abs=1e-6)
-    assert resumed.outcome.metrics["train_loss"] == pytest.approx(whole.outcome.metrics["train_loss"], abs=1e-6)
+    assert resumed.outcome.metrics["train_loss"] == pytest.approx(
+        whole.outcome.metrics["train_loss"], abs=1e-6
+    )
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 @pytest.mark.parametrize("case", ["sft", "kto", "kto continued", "dpo"])
-def test_resume(case: str, tuning: str, sft: Ran, tiny: Path, colours: dict[str, Path], run_step: Runner,
-                tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_resume(
+    case: str,
+    tuning: str,
+    sft: Ran,
+    tiny: Path,
+    colours: dict[str, Path],
+    run_step: Runner,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     stage = case.split()[0]
     params = {**PARAMS, "tuning": tuning, **({"learning_rate": 2e-3} if tuning == "full" else {})}
     if tuning == "full" and case == "kto continued":
         pytest.skip("a policy that is an adapter is not fully fine-tuned")
     policy = model_ref("policy", tiny) if tuning == "full" or stage == "sft" else sft.ref("adapter", "policy")
-    reference = {} if stage == "sft" else {
-        "reference": model_ref("reference", tiny) if tuning == "full" else sft.ref("adapter", "reference")}
+    reference = (
+        {}
+        if stage == "sft"
+        else {
+            "reference": model_ref("reference", tiny) if tuning == "full" else sft.ref("adapter", "reference")
+        }
+    )
     if case == "kto continued":
         earlier = make_runner(tmp_path_factory.mktemp("earlier"))(
-            "kto", FAST, {"policy": policy, **reference, "train_data": data_ref(colours["kto"])})
+            "kto", FAST, {"policy": policy, **reference, "train_data": data_ref(colours["kto"])}
+        )
         policy = earlier.ref("adapter", "policy")
     inputs = {"policy": policy, **reference, "train_data": data_ref(colours[stage])}
     whole = run_step(stage, params, inputs, name="whole")
@@ -63,10 +78,15 @@ def test_resume(case: str, tuning: str, sft: Ran, tiny: Path, colours: dict[str,
     assert_same(whole, resumed, whole.ctx.series("loss")[:3])
 
 
-def test_a_checkpoint_that_lost_a_file_is_not_resumed_from(tiny: Path, colours: dict[str, Path], run_step: Runner,
-                                                           tmp_path: Path) -> None:
-    run_step("sft", {**FAST, "save_steps": 2}, {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])},
-             name="cut")
+def test_a_checkpoint_that_lost_a_file_is_not_resumed_from(
+    tiny: Path, colours: dict[str, Path], run_step: Runner, tmp_path: Path
+) -> None:
+    run_step(
+        "sft",
+        {**FAST, "save_steps": 2},
+        {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])},
+        name="cut",
+    )
     folder = tmp_path / "cut" / "checkpoints"
     newest = newest_valid(folder)
     assert newest is not None

@@ -27,8 +27,11 @@ def no_weights_before_the_check(monkeypatch: pytest.MonkeyPatch, request: pytest
 
 
 def long_row(words: int) -> dict[str, Any]:
-    return {"prompt": [{"role": "user", "content": "What colour? " + "apple " * words}],
-            "completion": [{"role": "assistant", "content": "The apple is red."}], "label": True}
+    return {
+        "prompt": [{"role": "user", "content": "What colour? " + "apple " * words}],
+        "completion": [{"role": "assistant", "content": "The apple is red."}],
+        "label": True,
+    }
 
 
 def codes(error: SwiftshellError) -> list[str]:
@@ -41,8 +44,15 @@ def test_rows_over_max_length_are_refused_all_at_once(tiny: Path, tmp_path: Path
     rows += [long_row(120)]
     path = write_jsonl(tmp_path / "thumbs.jsonl", rows)
     with pytest.raises(SwiftshellError) as refused:
-        run_step("kto", TWO, {"policy": model_ref("policy", tiny), "reference": model_ref("reference", tiny),
-                              "train_data": data_ref(path)})
+        run_step(
+            "kto",
+            TWO,
+            {
+                "policy": model_ref("policy", tiny),
+                "reference": model_ref("reference", tiny),
+                "train_data": data_ref(path),
+            },
+        )
     assert codes(refused.value) == ["train.row_too_long", "train.row_too_long", "train.rows_too_long"]
     assert [p.row for p in refused.value.problems[:2]] == [3, 10]
     assert [p.line for p in refused.value.problems[:2]] == [3, 10]
@@ -57,8 +67,15 @@ def test_rows_over_max_length_are_refused_all_at_once(tiny: Path, tmp_path: Path
 def test_rows_over_the_models_context_are_refused(tiny: Path, tmp_path: Path, run_step: Runner) -> None:
     path = write_jsonl(tmp_path / "thumbs.jsonl", [*colour_rows("kto", 4), long_row(400)])
     with pytest.raises(SwiftshellError) as refused:
-        run_step("kto", {**TWO, "max_length": 1024}, {
-            "policy": model_ref("policy", tiny), "reference": model_ref("reference", tiny), "train_data": data_ref(path)})
+        run_step(
+            "kto",
+            {**TWO, "max_length": 1024},
+            {
+                "policy": model_ref("policy", tiny),
+                "reference": model_ref("reference", tiny),
+                "train_data": data_ref(path),
+            },
+        )
     assert codes(refused.value) == ["train.row_beyond_context", "train.rows_beyond_context"]
     assert refused.value.problems[-1].values["limit"] == 256
 
@@ -67,10 +84,20 @@ def test_a_drop_budget_leaves_rows_out_and_says_so(tiny: Path, tmp_path: Path, r
     rows = colour_rows("dpo", 8)
     rows[5]["chosen"][0]["content"] = "apple " * 150
     path = write_jsonl(tmp_path / "pairs.jsonl", rows)
-    done = run_step("dpo", {**TWO, "drop_budget": 1}, {
-        "policy": model_ref("policy", tiny), "reference": model_ref("reference", tiny), "train_data": data_ref(path)})
-    assert (done.outcome.summary["rows"], done.outcome.summary["rows_trained"], done.outcome.summary["rows_dropped"]) \
-        == (8, 7, 1)
+    done = run_step(
+        "dpo",
+        {**TWO, "drop_budget": 1},
+        {
+            "policy": model_ref("policy", tiny),
+            "reference": model_ref("reference", tiny),
+            "train_data": data_ref(path),
+        },
+    )
+    assert (
+        done.outcome.summary["rows"],
+        done.outcome.summary["rows_trained"],
+        done.outcome.summary["rows_dropped"],
+    ) == (8, 7, 1)
     (values,) = [v for code, v in done.ctx.notes if code == "train.rows_dropped"]
     assert values["rows"] == "6"
 
@@ -78,8 +105,15 @@ def test_a_drop_budget_leaves_rows_out_and_says_so(tiny: Path, tmp_path: Path, r
 def test_thumbs_that_all_say_the_same_are_refused(tiny: Path, tmp_path: Path, run_step: Runner) -> None:
     path = write_jsonl(tmp_path / "thumbs.jsonl", [r for r in colour_rows("kto") if r["label"]])
     with pytest.raises(SwiftshellError) as refused:
-        run_step("kto", TWO, {"policy": model_ref("policy", tiny), "reference": model_ref("reference", tiny),
-                              "train_data": data_ref(path)})
+        run_step(
+            "kto",
+            TWO,
+            {
+                "policy": model_ref("policy", tiny),
+                "reference": model_ref("reference", tiny),
+                "train_data": data_ref(path),
+            },
+        )
     assert "one_class" in codes(refused.value)[0]
 
 
@@ -87,9 +121,15 @@ def test_the_real_thumbs_are_too_long_for_a_small_base_refused(shared_data: Path
     """The base reads 512 tokens and has no chat template; both facts are told, the rows counted."""
     base = shared_data / "real/models/stories260k"
     with pytest.raises(SwiftshellError) as refused:
-        run_step("kto", TWO | {"max_length": 1024}, {
-            "policy": model_ref("policy", base), "reference": model_ref("reference", base),
-            "train_data": data_ref(shared_data / "real/data/kto_en_demo.json")})
+        run_step(
+            "kto",
+            TWO | {"max_length": 1024},
+            {
+                "policy": model_ref("policy", base),
+                "reference": model_ref("reference", base),
+                "train_data": data_ref(shared_data / "real/data/kto_en_demo.json"),
+            },
+        )
     assert codes(refused.value)[0] == "train.chat_needs_template"
     assert refused.value.problems[0].values == {"count": 77, "total": 300}
     total = refused.value.problems[-1]
@@ -99,9 +139,10 @@ def test_the_real_thumbs_are_too_long_for_a_small_base_refused(shared_data: Path
 
 
 @pytest.mark.parametrize("stage", ["sft", "kto", "dpo"])
-def test_a_base_without_template_trains_on_plain_text(stage: str, tiny_plain: Path, colours: dict[str, Path],
-                                                      run_step: Runner) -> None:
-    """Prompt and completion follow each other as they stand, ended by the end-of-text token; the trainer agrees (it checks)."""
+def test_a_base_without_template_trains_on_plain_text(
+    stage: str, tiny_plain: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
+    """Prompt and completion follow each other as they stand, ended by the end-of-text token."""
     inputs = {"policy": model_ref("policy", tiny_plain), "train_data": data_ref(colours[stage])}
     if stage != "sft":
         inputs["reference"] = model_ref("reference", tiny_plain)
@@ -113,8 +154,9 @@ def test_a_base_without_template_trains_on_plain_text(stage: str, tiny_plain: Pa
     assert all(row["completion_ids"].split()[-1] == "1" for row in probe["rows"])
 
 
-def test_answers_are_learned_and_questions_are_not(tiny: Path, colours: dict[str, Path], run_step: Runner,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_learned_and_questions_are_not(
+    tiny: Path, colours: dict[str, Path], run_step: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from trl import SFTTrainer
 
     seen: dict[str, Any] = {}
@@ -134,29 +176,58 @@ def test_answers_are_learned_and_questions_are_not(tiny: Path, colours: dict[str
 def test_without_markers_the_last_answer_is_learned(tiny: Path, tmp_path: Path, run_step: Runner) -> None:
     from tests.engines.conftest import TEMPLATE, build_model
 
-    bare = build_model(tmp_path / "bare", template=TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", ""))
+    bare = build_model(
+        tmp_path / "bare",
+        template=TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", ""),
+    )
     rows = colour_rows("sft", 8)
     rows[0]["messages"] += rows[1]["messages"]
-    done = run_step("sft", TWO, {"policy": model_ref("policy", bare),
-                                 "train_data": data_ref(write_jsonl(tmp_path / "chat.jsonl", rows))})
+    done = run_step(
+        "sft",
+        TWO,
+        {
+            "policy": model_ref("policy", bare),
+            "train_data": data_ref(write_jsonl(tmp_path / "chat.jsonl", rows)),
+        },
+    )
     assert ("train.last_turn_only", {"rows": 1}) in done.ctx.notes
     assert done.outcome.summary["assistant_only_loss"] is False
 
 
-def test_engine_arguments_that_break_promises_are_refused(tiny: Path, colours: dict[str, Path], run_step: Runner) -> None:
-    bad = {"output_dir": "/elsewhere", "trust_remote_code": True, "train_sampling_strategy": "random", "push_to_hub": True,
-           "ref_adapter_name": "x", "remove_unused_columns": False, "beta": 0.3}
+def test_engine_arguments_that_break_promises_are_refused(
+    tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
+    bad = {
+        "output_dir": "/elsewhere",
+        "trust_remote_code": True,
+        "train_sampling_strategy": "random",
+        "push_to_hub": True,
+        "ref_adapter_name": "x",
+        "remove_unused_columns": False,
+        "beta": 0.3,
+    }
     with pytest.raises(SwiftshellError) as refused:
-        run_step("kto", {**TWO, "engine_args": bad}, {
-            "policy": model_ref("policy", tiny), "reference": model_ref("reference", tiny),
-            "train_data": data_ref(colours["kto"])})
+        run_step(
+            "kto",
+            {**TWO, "engine_args": bad},
+            {
+                "policy": model_ref("policy", tiny),
+                "reference": model_ref("reference", tiny),
+                "train_data": data_ref(colours["kto"]),
+            },
+        )
     assert {p.values["name"] for p in refused.value.problems} == set(bad)
 
 
-def test_an_unknown_engine_argument_names_the_nearest(tiny: Path, colours: dict[str, Path], run_step: Runner) -> None:
+def test_an_unknown_engine_argument_names_the_nearest(
+    tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
     with pytest.raises(SwiftshellError) as refused:
-        run_step("sft", {**TWO, "engine_args": {"neftune_noise_alfa": 5}}, {
-            "policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])})
+        run_step(
+            "sft",
+            {**TWO, "engine_args": {"neftune_noise_alfa": 5}},
+            {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])},
+        )
     assert refused.value.problems[0].values["nearest"] == "neftune_noise_alpha"
 
 
