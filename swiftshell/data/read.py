@@ -330,7 +330,8 @@ def _read_text(path: Path, report: Report) -> Iterator[Row]:
             if by_mark and text.strip() != _STORY_END:
                 if not held:
                     start = line
-                held.append(text)
+                if held or text.strip():
+                    held.append(text)
                 continue
             document = "".join(held).strip() if by_mark else text.strip()
             if document:

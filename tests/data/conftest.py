@@ -24,7 +24,9 @@ def write(tmp_path: Path) -> Write:
         elif isinstance(content, str):
             path.write_text(content, encoding="utf-8")
         else:
-            path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content), encoding="utf-8")
+            path.write_text(
+                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content), encoding="utf-8"
+            )
         return path
 
     return _write

@@ -26,7 +26,10 @@ def one(write: Write, row: Json, purpose: str, **options: Any) -> Json:
         ({"instruction": "q", "input": "", "output": "a"}, QA, "alpaca"),
         (
             {"instruction": "q", "input": "i", "output": "a", "system": "s", "history": [["q0", "a0"]]},
-            {"prompt": [system("s"), user("q0"), assistant("a0"), user("q\ni")], "completion": [assistant("a")]},
+            {
+                "prompt": [system("s"), user("q0"), assistant("a0"), user("q\ni")],
+                "completion": [assistant("a")],
+            },
             "alpaca",
         ),
         ({"query": "q", "response": "a", "history": []}, QA, "query_response"),
@@ -37,7 +40,10 @@ def one(write: Write, row: Json, purpose: str, **options: Any) -> Json:
         ({"input": "q", "output": "a"}, QA, "alpaca"),
         ({"messages": [user("q"), assistant("a")]}, {"messages": [user("q"), assistant("a")]}, "messages"),
         (
-            {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "system": "s"},
+            {
+                "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+                "system": "s",
+            },
             {"messages": [system("s"), user("q"), assistant("a")]},
             "sharegpt",
         ),
@@ -72,7 +78,10 @@ PAIR: Json = {"prompt": [user("q")], "chosen": [assistant("a")], "rejected": [as
             "rejected": {"from": "gpt", "value": "b"},
         },
         {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
-        {"chosen": json.dumps([user("q"), assistant("a")]), "rejected": json.dumps([user("q"), assistant("b")])},
+        {
+            "chosen": json.dumps([user("q"), assistant("a")]),
+            "rejected": json.dumps([user("q"), assistant("b")]),
+        },
     ],
 )
 def test_pairs(write: Write, row: Json) -> None:
@@ -87,7 +96,11 @@ def test_pairs(write: Write, row: Json) -> None:
 def test_whole_conversations_are_split_where_they_part(write: Write) -> None:
     start = [system("s"), user("q0"), assistant("a0"), user("q")]
     row = {"chosen": [*start, assistant("a")], "rejected": [*start, assistant("b")]}
-    assert one(write, row, "dpo") == {"prompt": start, "chosen": [assistant("a")], "rejected": [assistant("b")]}
+    assert one(write, row, "dpo") == {
+        "prompt": start,
+        "chosen": [assistant("a")],
+        "rejected": [assistant("b")],
+    }
     same = {"chosen": [user("q"), assistant("a")], "rejected": [user("q"), assistant("a")]}
     rows, report = load_with_report(write([same]), "dpo")
     assert rows[0].data["prompt"] == [user("q")]
@@ -119,14 +132,17 @@ def test_thumbs(write: Write, row: Json) -> None:
 
 def test_last_assistant_turn_is_the_answer(write: Write) -> None:
     turns = [user("q0"), assistant("a0"), user("q"), assistant("a")]
-    rows = load_rows(write([{"messages": turns, "label": True}, {"messages": turns[:2], "label": False}]), "kto")
+    rows = load_rows(
+        write([{"messages": turns, "label": True}, {"messages": turns[:2], "label": False}]), "kto"
+    )
     assert rows[0].data == {"prompt": turns[:3], "completion": turns[3:], "label": True}
     assert rows[1].data == {"prompt": turns[:1], "completion": turns[1:2], "label": False}
 
 
 def test_columns_said_by_a_person_come_first(write: Write) -> None:
     rows = [
-        {"prompt": "template", "frage": "q", "response": "a", "is_preferred": y, "label": "chat"} for y in (True, False)
+        {"prompt": "template", "frage": "q", "response": "a", "is_preferred": y, "label": "chat"}
+        for y in (True, False)
     ]
     columns = {"prompt": "frage", "completion": "response", "label": "is_preferred"}
     loaded, report = load_with_report(write(rows), "kto", columns=columns)
@@ -169,8 +185,14 @@ def test_heldout_keeps_what_can_be_measured(write: Write) -> None:
         "id": "n1",
     }
     assert one(write, full, "heldout") == full
-    assert one(write, {"question": "q", "answer": "a"}, "heldout") == {"prompt": [user("q")], "reference": "a"}
-    assert one(write, {"messages": [user("q"), assistant("a")]}, "heldout") == {"prompt": [user("q")], "reference": "a"}
+    assert one(write, {"question": "q", "answer": "a"}, "heldout") == {
+        "prompt": [user("q")],
+        "reference": "a",
+    }
+    assert one(write, {"messages": [user("q"), assistant("a")]}, "heldout") == {
+        "prompt": [user("q")],
+        "reference": "a",
+    }
     assert one(write, {"prompt": "q", "completion": "a", "label": 1}, "heldout") == UNPAIRED
     assert one(write, {"prompt": "q", "rules": {"max_chars": 9}}, "heldout") == {
         "prompt": [user("q")],
@@ -181,12 +203,27 @@ def test_heldout_keeps_what_can_be_measured(write: Write) -> None:
 
 def test_tools_images_ids_and_the_rest_pass_through(write: Write) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"x": None}}}
-    call = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f"}}]}
+    call = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"type": "function", "function": {"name": "f"}}],
+    }
     turns = [user("q"), call, {"role": "tool", "content": "1", "name": "f"}, assistant("a")]
-    row = {"messages": turns, "tools": [tool], "images": ["i/0.jpg"], "id": 3, "model": "m", "difficulty": 0.5}
+    row = {
+        "messages": turns,
+        "tools": [tool],
+        "images": ["i/0.jpg"],
+        "id": 3,
+        "model": "m",
+        "difficulty": 0.5,
+    }
     loaded = load_rows(write([row]), "sft")[0]
     assert json.loads(loaded.data.pop("tools")) == [tool]
-    assert loaded.data == {"messages": [turns[0], {**call, "content": ""}, *turns[2:]], "images": ["i/0.jpg"], "id": 3}
+    assert loaded.data == {
+        "messages": [turns[0], {**call, "content": ""}, *turns[2:]],
+        "images": ["i/0.jpg"],
+        "id": 3,
+    }
     assert loaded.extra == {"model": "m", "difficulty": 0.5}
 
 
@@ -229,13 +266,24 @@ def test_csv_with_everything(write: Write) -> None:
 
 
 def test_columns_that_are_null_everywhere_are_absent(write: Write) -> None:
-    row = {"prompt": "q", "completion": "a", "chosen": None, "rejected": None, "messages": None, "label": True}
+    row = {
+        "prompt": "q",
+        "completion": "a",
+        "chosen": None,
+        "rejected": None,
+        "messages": None,
+        "label": True,
+    }
     assert load_rows(write([row, {**row, "label": False}]), "kto")[0].data == UNPAIRED
 
 
 def test_plain_conversational_rows_come_out_as_they_went_in(write: Write) -> None:
     """The internal form is a fixed point."""
-    for purpose, row in (("kto", UNPAIRED), ("dpo", PAIR), ("sft", {"messages": [user("q"), assistant("a")]})):
+    for purpose, row in (
+        ("kto", UNPAIRED),
+        ("dpo", PAIR),
+        ("sft", {"messages": [user("q"), assistant("a")]}),
+    ):
         rows = [row, {**row, "label": False}] if purpose == "kto" else [row]
         once = [r.data for r in load_rows(write(rows), purpose)]
         assert once == rows

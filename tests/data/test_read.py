@@ -132,7 +132,11 @@ def test_csv_with_an_open_quote(write: Write) -> None:
 def test_stories(write: Write) -> None:
     text = "One.\nTwo.\n<|endoftext|>\nThree.\n<|endoftext|>\n\nFour."
     rows, _ = read(write(text, "stories.txt"))
-    assert places(rows) == [(1, 1, {"text": "One.\nTwo."}), (2, 4, {"text": "Three."}), (3, 6, {"text": "Four."})]
+    assert places(rows) == [
+        (1, 1, {"text": "One.\nTwo."}),
+        (2, 4, {"text": "Three."}),
+        (3, 6, {"text": "Four."}),
+    ]
     rows, _ = read(write("first\n\nsecond\n", "prompts.txt"))
     assert places(rows) == [(1, 1, {"text": "first"}), (2, 3, {"text": "second"})]
 
@@ -143,9 +147,15 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
     data = [{"prompt": f"p{n}", "messages": [{"role": "user", "content": "x"}]} for n in range(2500)]
     table = arrow.Table.from_pylist(data)
     parquet.write_table(table, tmp_path / "rows.parquet")
-    with arrow.OSFile(str(tmp_path / "file.arrow"), "wb") as sink, arrow.ipc.new_file(sink, table.schema) as writer:
+    with (
+        arrow.OSFile(str(tmp_path / "file.arrow"), "wb") as sink,
+        arrow.ipc.new_file(sink, table.schema) as writer,
+    ):
         writer.write_table(table)
-    with arrow.OSFile(str(tmp_path / "stream.arrow"), "wb") as sink, arrow.ipc.new_stream(sink, table.schema) as writer:
+    with (
+        arrow.OSFile(str(tmp_path / "stream.arrow"), "wb") as sink,
+        arrow.ipc.new_stream(sink, table.schema) as writer,
+    ):
         writer.write_table(table)
     for name in ("rows.parquet", "file.arrow", "stream.arrow"):
         rows, problems = read(tmp_path / name)
@@ -247,7 +257,11 @@ def test_folder_reads_its_files_in_order(write: Write) -> None:
     write([{"a": 9}], "set/.cache/x.jsonl")
     rows, problems = read(folder)
     assert problems == []
-    assert [(Path(r.file).name, r.number, r.data["a"]) for r in rows] == [("a.json", 1, 0), ("b.jsonl", 1, 1), ("b.jsonl", 2, 2)]
+    assert [(Path(r.file).name, r.number, r.data["a"]) for r in rows] == [
+        ("a.json", 1, 0),
+        ("b.jsonl", 1, 1),
+        ("b.jsonl", 2, 2),
+    ]
 
 
 def test_folder_with_splits(write: Write) -> None:
@@ -274,7 +288,9 @@ def test_folder_without_data(tmp_path: Path) -> None:
 
 def test_reading_is_streaming(write: Write) -> None:
     """The first row is there before the broken end of the file was looked at."""
-    path = write("[" + ",\n".join(json.dumps({"a": "x" * 1000}) for _ in range(5000)) + ", {oops", "rows.json")
+    path = write(
+        "[" + ",\n".join(json.dumps({"a": "x" * 1000}) for _ in range(5000)) + ", {oops", "rows.json"
+    )
     problems: list[Problem] = []
     first = next(iter(read_rows(path, problems.append)))
     assert (first.number, problems) == (1, [])
