@@ -135,7 +135,7 @@ def test_stories(write: Write) -> None:
     assert places(rows) == [
         (1, 1, {"text": "One.\nTwo."}),
         (2, 4, {"text": "Three."}),
-        (3, 6, {"text": "Four."}),
+        (3, 7, {"text": "Four."}),
     ]
     rows, _ = read(write("first\n\nsecond\n", "prompts.txt"))
     assert places(rows) == [(1, 1, {"text": "first"}), (2, 3, {"text": "second"})]
