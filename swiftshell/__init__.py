@@ -12,10 +12,10 @@ __version__ = "0.1.0"
 __all__ = ["SwiftApp", "SwiftshellError", "__version__"]
 
 if TYPE_CHECKING:
-    from swiftshell.api.app import SwiftApp
+    from swiftshell.app import SwiftApp
     from swiftshell.errors import SwiftshellError
 
-_LAZY = {"SwiftApp": "swiftshell.api.app", "SwiftshellError": "swiftshell.errors"}
+_LAZY = {"SwiftApp": "swiftshell.app", "SwiftshellError": "swiftshell.errors"}
 
 
 def __getattr__(name: str) -> Any:

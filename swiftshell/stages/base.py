@@ -146,7 +146,7 @@ class StepRequest:
         Raises:
             KeyError: the slot was not filled (optional slots: use `inputs.get`).
         """
-        ref = self.inputs[slot]
+        ref: InputRef | tuple[InputRef, ...] = self.inputs[slot]
         return ref[0] if isinstance(ref, tuple) else ref
 
     def many(self, slot: str) -> tuple[InputRef, ...]:

@@ -108,6 +108,6 @@ class SwiftApp:
         if not show:
             wait(handle)
             return
-        from importlib import import_module
+        from swiftshell.render.live import follow
 
-        import_module("swiftshell.render.live").follow(handle)
+        follow(handle)
