@@ -48,12 +48,14 @@ def open_console(stream: IO[str] | None = None) -> Console:
     )
 
 
-def new_table(*headers: Any, title: str | None = None) -> Table:
+def new_table(*headers: Any, unicode: bool = True) -> Table:
     """Return an empty table in the one style used everywhere: a rule under the header and nothing else."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", header_style="bold")
+    # rich would put a full frame of + and | around a table where the encoding lacks its lines.
+    style = box.SIMPLE_HEAD if unicode else box.Box(str(box.SIMPLE_HEAD).replace("─", "-"), ascii=True)
+    table = Table(box=style, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for header in headers:
         table.add_column(header)
     return table

@@ -9,7 +9,7 @@ from typing import IO, Any
 from swiftshell.errors import Problem
 from swiftshell.i18n import t
 from swiftshell.render import words
-from swiftshell.render.console import new_table, open_console
+from swiftshell.render.console import has_unicode, new_table, open_console
 
 Json = Mapping[str, Any]
 
@@ -23,7 +23,7 @@ def print_explanation(facts: Json, stream: IO[str] | None = None) -> None:
 
 
 def _pipeline(facts: Json, stream: IO[str]) -> None:
-    table = new_table(t("render.stage"), t("render.summary"))
+    table = new_table(t("render.stage"), t("render.summary"), unicode=has_unicode(stream))
     for stage in facts["stages"]:
         table.add_row(stage["name"], stage["summary"])
     console = open_console(stream)
@@ -48,7 +48,9 @@ def _stage(facts: Json, stream: IO[str]) -> None:
             console.print(Text.assemble(*head))
             console.print(Text(f"  {setting['text']}"))
         return
-    table = new_table(t("render.setting"), t("render.default"), t("render.type"), "")
+    table = new_table(
+        t("render.setting"), t("render.default"), t("render.type"), "", unicode=has_unicode(stream)
+    )
     for setting in facts["params"]:
         name = Text(setting["name"], style="bold", overflow="fold")
         table.add_row(name, _default(setting["default"]), Text(setting["type"], style="dim"), setting["text"])

@@ -165,7 +165,7 @@ def _append_progress(line: Text, step: StepView, room: int, unicode: bool) -> No
 
     tail: list[str] = []
     percent = "" if step.fraction is None else f"{step.fraction * 100:3.0f} %"
-    cells = 8 if room < 36 else 12 if room < 70 else 24
+    cells = 8 if room < 36 else 12 if room < 100 else 24
     used = cells + 1 + cell_len(percent) if percent else 0
     parts: list[Callable[[], str]] = [step.left, step.numbers, step.amount, step.speed]
     for part in parts:

@@ -18,7 +18,7 @@ def print_runs(runs: Sequence[Mapping[str, Any]], stream: IO[str] | None = None)
     stream = sys.stdout if stream is None else stream
     console = open_console(stream)
     wide = console.width >= NARROW_COLUMNS
-    table = new_table("", t("render.run"), t("render.status"))
+    table = new_table("", t("render.run"), t("render.status"), unicode=has_unicode(stream))
     if wide:
         table.add_column(t("render.steps"), overflow="fold")
         table.add_column(t("render.started"), no_wrap=True)

@@ -8,13 +8,14 @@ from typing import IO, Any
 
 from swiftshell.i18n import t
 from swiftshell.render import words
-from swiftshell.render.console import NARROW_COLUMNS, has_unicode, new_table, open_console
+from swiftshell.render.console import has_unicode, new_table, open_console
 
 Json = Mapping[str, Any]
 
 # Metrics in the table's order; the first is shown with its interval. Shares are percentages.
 _METRICS = ("desirable_share", "exact_match", "perplexity", "preference_accuracy")
 _SHARES = frozenset(("desirable_share", "exact_match", "preference_accuracy"))
+_TABLE_COLUMNS = 70  # below this the numbers stand under each step instead of beside it
 _SINGLE = ("train_loss", "eval_loss", "loss", "top1_agreement", "mean_kld", "max_abs_logit_difference")
 
 
@@ -28,7 +29,7 @@ def print_final_table(facts: Json, stream: IO[str] | None = None) -> None:
     console.print()
     console.print(title, style="bold " + words.style(words.state_of(facts)))
     rows = _rows(facts["steps"], measured)
-    draw = _narrow if console.width < NARROW_COLUMNS else _wide
+    draw = _narrow if console.width < _TABLE_COLUMNS else _wide
     console.print(draw(rows, unicode, console.width))
     for line in _below(facts, report, unicode):
         console.print(line, style="dim")
@@ -64,28 +65,37 @@ def _wide(rows: list[tuple[Json | None, str, Json | None]], unicode: bool, width
     shown = [m for m in _METRICS if any(model and m in model["metrics"] for _, _, model in rows)]
     with_stage = width >= 90 and any(step and step.get("stage") != step["id"] for step, _, _ in rows)
     with_words = width >= 78 or not shown
-    table = new_table("", t("render.step"))
+    table = new_table(t("render.step"), unicode=unicode)
     if with_stage:
         table.add_column(t("render.stage"))
-    table.add_column(t("render.status"))
+    if with_words:
+        table.add_column(t("render.status"), no_wrap=True)
     table.add_column(t("render.time"), justify="right", no_wrap=True)
     for metric in shown:
-        table.add_column(t(f"render.metric.{metric}"), justify="right")
+        table.add_column(t(f"render.metric.{metric}"), justify="right", no_wrap=True)
     details = not shown and any(_details(step) for step, _, _ in rows if step)
     if details:
         table.add_column(t("render.numbers"))
     for step, name, model in rows:
         state = words.state_of(step) if step else ""
-        word = words.state_word(state) if step and with_words else ""
-        cells: list[Any] = [words.mark(state, unicode=unicode) if step else "", Text(name, overflow="fold")]
+        mark = words.mark(state, unicode=unicode) if step else ""
+        cells: list[Any] = [
+            Text(f"{mark:<2} {name}" if not unicode else f"{mark:<1} {name}", overflow="fold")
+        ]
         cells += [step.get("stage", "") if step else ""] if with_stage else []
-        cells += [word, words.duration(_seconds(step))]
-        cells += [_cell(model, metric, unicode) for metric in shown]
+        cells += [words.state_word(state) if step else ""] if with_words else []
+        cells.append(words.duration(_seconds(step)))
+        cells += [_aligned(_cell(model, metric, unicode)) for metric in shown]
         cells += [_details(step) if step else ""] if details else []
         table.add_row(
             *cells, style=words.style(state) if state in ("failed", "lost", "skipped", "waiting") else None
         )
     return table
+
+
+def _aligned(cell: str) -> str:
+    """Return a cell whose digits stand under those of cells that end in a sign of change."""
+    return f"{cell}  " if cell and (cell[-1].isdigit() or cell[-1] in "%]") else cell
 
 
 def _narrow(rows: list[tuple[Json | None, str, Json | None]], unicode: bool, width: int) -> Any:
