@@ -101,7 +101,8 @@ def resume(run: RunPaths) -> Resumed:
     try:
         found = reconcile.status(run, lock_free=True)
         if found.status == "unknown":
-            raise SwiftshellError([s.message for s in found.steps if s.status == "unknown" and s.message], EXIT_FAILURE)
+            unread = [s.message for s in found.steps if s.status == "unknown" and s.message] or found.problems
+            raise SwiftshellError(unread or [Problem("run.not_a_run", {"path": str(run.root)})], EXIT_FAILURE)
         if found.result == SUCCEEDED:
             return Resumed("nothing")
         done = _what_next(found)

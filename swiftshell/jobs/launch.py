@@ -126,7 +126,11 @@ def _spawn(run: RunPaths, tell: int) -> None:
             [sys.executable, "-P", "-m", "swiftshell.runner", str(run.root), "--ready-fd", str(tell)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run.root.parent.parent, env=env,
             start_new_session=True, pass_fds=(tell,))
-    first.wait(START_TIMEOUT_S)
+    try:
+        first.wait(START_TIMEOUT_S)
+    except subprocess.TimeoutExpired:  # it never came to fork: end it, the log says what there is to say
+        first.kill()
+        first.wait()
 
 
 def _answer(ready: int) -> dict[str, Any] | None:

@@ -90,7 +90,7 @@ def status(run: RunPaths, *, lock_free: bool | None = None) -> RunStatus:
     stop = _stop(run)
     steps: list[StepStatus] = []
     bad: set[str] = set()
-    for number, paths in enumerate(run.steps(), 1):
+    for number, paths in enumerate(_steps(run, problems), 1):
         step = _step(paths, number, held, stop)
         if step.status in ("waiting", "over") and step.result != "succeeded":
             _mark_blocked(step, steps, bad, held)
@@ -100,6 +100,14 @@ def status(run: RunPaths, *, lock_free: bool | None = None) -> RunStatus:
     runner = _runner(run, problems)
     found, result = _run(steps, held, stop, begun=bool(runner) or any(s.attempt for s in steps))
     return RunStatus(run.id, run.root, found, result, steps, held, runner, stop, problems)
+
+
+def _steps(run: RunPaths, problems: list[Problem]) -> list[StepPaths]:
+    try:
+        return run.steps()
+    except OSError as error:
+        problems.append(_unreadable(run.root, error.strerror or str(error)))
+        return []
 
 
 def _held(run: RunPaths, problems: list[Problem]) -> bool:
@@ -243,6 +251,8 @@ def _run(steps: list[StepStatus], held: bool, stop: str | None, *, begun: bool) 
     for wanted in ("unknown", "unsupervised"):
         if any(s.status == wanted for s in steps):
             return wanted, None
+    if not steps:
+        return "unknown", None
     results = {s.result for s in steps}
     if results == {"succeeded"}:
         return "over", "succeeded"

@@ -62,11 +62,14 @@ def _untold(result: str, exit_code: int, code: str, values: dict[str, Any]) -> d
             "problems": [{"code": code, "severity": severity, "values": values}]}
 
 
-def unsound(folder: Path, outputs: dict[str, str], prefix: str = "out/") -> list[str]:
-    """Return the files of an attempt's outputs that are missing or of the wrong size, looked for below `folder`."""
+def unsound(folder: Path, outputs: dict[str, str], *, hashes: bool = False) -> list[str]:
+    """Return the files of an attempt's outputs that are missing, of the wrong size or (`hashes`) changed.
+
+    They are looked for below `folder`, which is the step's `out` or what will become it.
+    """
     wrong = []
     for slot, place in outputs.items():
-        wrong += [f"{slot}/{name}" for name in artifact.damaged(folder / place.removeprefix(prefix))]
+        wrong += [f"{slot}/{name}" for name in artifact.damaged(folder / place.removeprefix("out/"), hashes=hashes)]
     return wrong
 
 

@@ -115,6 +115,10 @@ def list_runs(workspace: Workspace) -> Runs:
         try:
             is_run = path.is_dir() and bool(run.steps()) and run.plan.is_file()
             made = run.plan.stat().st_mtime if is_run else 0.0
+        except PermissionError as error:  # another user's private run
+            found.problems.append(Problem("run.workspace_unreadable", {"path": str(path), "reason": error.strerror},
+                                          file=str(path), severity="warning"))
+            continue
         except OSError:
             is_run, made = False, 0.0
         if is_run:

@@ -108,7 +108,9 @@ class State:
     def __init__(self, run: RunPaths) -> None:
         self._path = run.state
         self._failed = False
-        self.data: dict[str, Any] = {"v": 1, "status": "starting", "result": None, "steps": {}, "updated": now()}
+        steps: dict[str, dict[str, Any]] = {s.id: {"status": "waiting", "result": None, "attempt": None}
+                                            for s in run.steps()}
+        self.data: dict[str, Any] = {"v": 1, "status": "starting", "result": None, "steps": steps, "updated": now()}
 
     def run(self, **fields: Any) -> None:
         """Change the run's own fields."""
@@ -117,8 +119,7 @@ class State:
 
     def step(self, step_id: str, **fields: Any) -> None:
         """Change one step's fields; the run is running from then on."""
-        entry = self.data["steps"].setdefault(step_id, {"status": "waiting", "result": None, "attempt": None})
-        entry.update(fields)
+        self.data["steps"][step_id].update(fields)
         self.data["status"] = "running"
         self._write()
 

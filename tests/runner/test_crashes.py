@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,7 @@ VERDICTS = {
     "worker.recorded": ("over", "failed", "failed"),
     "worker.told": ("over", "succeeded", "succeeded"),
 }
+WITH_A_SECOND_STEP = ("child.released", "exit.written", "result.written", "run.over", "worker.calls", "worker.told")
 FINISH_ONLY = ("worker.watched", "child.released", "worker.exited", "exit.written", "output.renamed", "publish.copied",
                "publish.renamed")
 
@@ -60,9 +62,11 @@ def test_killed_at(point: str, workspace: Path) -> None:
 
 
 def _killed_at(point: str, workspace: Path, published: Path) -> None:
-    run = lab.make(workspace, {"one": {"ticks": 3, "tick_s": 0.0, "publish": str(published)},
-                               "two": {"ticks": 1, "tick_s": 0.0, "after": "one"}})
-    one, two = run.steps()
+    steps: dict[str, dict[str, Any]] = {"one": {"ticks": 3, "tick_s": 0.0, "publish": str(published)}}
+    if point in WITH_A_SECOND_STEP:
+        steps["two"] = {"ticks": 1, "tick_s": 0.0, "after": "one"}
+    run = lab.make(workspace, steps)
+    one, *others = run.steps()
     lab.start(run, point)
     seen = lab.settled(run)
     lab.assert_promises(run)
@@ -72,15 +76,14 @@ def _killed_at(point: str, workspace: Path, published: Path) -> None:
         assert seen.steps[0].message is not None
         assert seen.steps[0].message.code == "run.finish_pending"
     if seen.result != "succeeded":
-        done = lab.resumed_to_end(run)
-        assert done.result == "succeeded", lab.reconcile.status(run)
+        assert lab.resumed_to_end(run).result == "succeeded"
     lab.assert_promises(run)
-    assert [s.result for s in reconcile.status(run).steps] == ["succeeded", "succeeded"]
+    assert {s.result for s in reconcile.status(run).steps} == {"succeeded"}
     if point in FINISH_ONLY or VERDICTS[point][2] == "succeeded":
         assert lab.starts(one) == before == [1], "finished work was done again"
     assert max(lab.ticks(one)) == 3
     assert len(lab.ticks(one)) == len(set(lab.ticks(one))), "a tick after a checkpoint was counted twice"
-    assert len(lab.ticks(two)) == 1
+    assert [lab.ticks(step) for step in others] == [[1] for _ in others]
     assert (published / "note.txt").read_text() == "echo\n"
     record = artifact.read(published)
     assert record is not None

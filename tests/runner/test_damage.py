@@ -206,6 +206,21 @@ def test_a_damaged_output_is_not_taken_for_good(workspace: Path) -> None:
     assert (one.out / "note" / "note.txt").read_text() == "echo\n"
 
 
+def test_after_a_power_cut_an_output_is_checked_by_content(workspace: Path) -> None:
+    """A file of the right size over blocks that were never written is what a power cut leaves."""
+    run = lab.make(workspace, {"one": {"ticks": 2, "tick_s": 0.0}})
+    (one,) = run.steps()
+    lab.start(run, "exit.written")
+    lab.settled(run)
+    (one.partial(1) / "note" / "note.txt").write_bytes(b"\0" * 5)
+    child = read_json(one.attempt(1).child)
+    assert isinstance(child, dict)
+    write_json(one.attempt(1).child, {**child, "boot_id": "the boot before the cut"})
+    assert lab.resumed_to_end(run).result == "succeeded"
+    assert lab.result(one)["attempt"] == 2
+    assert (one.out / "note" / "note.txt").read_text() == "echo\n"
+
+
 def test_a_run_can_be_moved_with_its_workspace(workspace: Path) -> None:
     run = lab.make(workspace, {"one": {"ticks": 1}})
     lab.start(run)

@@ -238,3 +238,14 @@ class TestCreating:
             launch.start(run.root)
         assert failed.value.problems[0].code == "run.runner_ended"
         assert "no interpreter here" in str(failed.value)
+
+
+def test_a_workspace_with_spaces_and_chinese_in_an_ascii_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "C")
+    monkeypatch.setenv("LC_ALL", "C")
+    place = tmp_path / "工作 区 'x'"
+    place.mkdir()
+    run = lab.make(place, {"one": {"ticks": 1, "text": "你好", "publish": str(place / "输出")}})
+    lab.start(run)
+    assert lab.settled(run).result == "succeeded"
+    assert (place / "输出" / "note.txt").read_text(encoding="utf-8") == "你好\n"
