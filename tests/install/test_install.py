@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -476,8 +477,6 @@ def test_check_runs_every_check_even_after_a_failure(machine: Machine) -> None:
 
 
 def test_the_scripts_are_executable_and_parse(repository: Path) -> None:
-    import subprocess
-
     for name in ("install.sh", ".ci/run", "ci/system-packages"):
         path = repository / name
         assert path.stat().st_mode & 0o111, name

