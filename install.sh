@@ -142,10 +142,10 @@ digest() {
 # wanted_stamp VENV CONSTRAINTS ACCELERATOR: what a finished environment's stamp must begin with. The folder's own path
 # is part of it, since a virtual environment does not survive being moved.
 wanted_stamp() {
-    local version
+    local version files=("$2")
     version=$("$1/bin/python" -c 'import sys; print(sys.version.split()[0])' 2>/dev/null) || version=none
-    printf 'at %s\npython %s\naccelerator %s\nlock %s\n' "$1" "$version" "$3" \
-        "$(cat "$2" "$ROOT/pyproject.toml" "$ROOT/setup.py" | digest)"
+    if [[ $1 == "$VENV" ]]; then files+=("$ROOT/pyproject.toml" "$ROOT/setup.py"); fi
+    printf 'at %s\npython %s\naccelerator %s\nlock %s\n' "$1" "$version" "$3" "$(cat "${files[@]}" | digest)"
 }
 
 # is_ready VENV CONSTRAINTS ACCELERATOR EXTRAS: succeed if VENV was finished from the present files with these extras.
