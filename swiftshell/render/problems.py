@@ -11,14 +11,14 @@ from swiftshell.errors import Problem
 from swiftshell.i18n import hint_of, place, t, what
 from swiftshell.render.console import can_colour
 
-_SHOWN_PER_CODE = 10
+_SHOWN = {"error": 10, "warning": 3, "note": 3}  # of every kind; warnings must not bury what they come with
 _COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"}
 _RESET, _DIM = "\x1b[0m", "\x1b[2m"
 _ORDER = {"note": 0, "warning": 1, "error": 2}
 
 
 def print_problems(problems: Iterable[Problem], stream: IO[str] | None = None) -> None:
-    """Print problems by kind, errors last (nearest to the prompt); after ten of a kind only their number."""
+    """Print problems by kind, errors last (nearest to the prompt); after a few of a kind only their number."""
     stream = sys.stderr if stream is None else stream
     print("\n".join(lines(list(problems), colour=can_colour(stream))), file=stream)
 
@@ -38,7 +38,8 @@ def lines(problems: list[Problem], *, colour: bool = False) -> list[str]:
             groups.setdefault((_ORDER[problem.severity], problem.code), []).append(problem)
     out: list[str] = []
     for (_, code), group in sorted(groups.items(), key=lambda item: item[0][0]):
-        shown = group if len(group) == _SHOWN_PER_CODE + 1 else group[:_SHOWN_PER_CODE]
+        most = _SHOWN[group[0].severity]
+        shown = group if len(group) == most + 1 else group[:most]
         for problem, following in zip(shown, [*shown[1:], None], strict=True):
             out += _lines(problem, following, colour)
         if more := len(group) - len(shown) + unlisted[code]:

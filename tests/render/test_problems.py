@@ -39,6 +39,12 @@ def test_many_of_a_kind_collapse(count: int, shown: int, more: int) -> None:
     assert (f"{more} more of data.label_missing" in text) == bool(more)
 
 
+def test_warnings_collapse_sooner() -> None:
+    many = [Problem("data.duplicate", {"first": 1}, row=n, severity="warning") for n in range(9)]
+    text = "\n".join(lines(many))
+    assert (text.count("warning["), "6 more of data.duplicate" in text) == (3, True)
+
+
 def test_counts_of_unlisted_ones_are_added() -> None:
     rest = Problem("data.and_more", {"code": "data.label_missing", "more": 480, "total": 500}, file="x.jsonl")
     text = "\n".join(lines([*(missing(n) for n in range(20)), rest]))
