@@ -3,18 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swiftshell.engines import loading, probe, references, training
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.references import Expectation, Models
-from swiftshell.engines.rows import Example
+from swiftshell.engines.rows import Example, Prepared, Reading
 from swiftshell.errors import fail
-from swiftshell.stages.base import Context, StepRequest
+from swiftshell.stages.base import Context, Outcome, StepRequest
 
 _PRECOMPUTED = ("ref_logps", "ref_chosen_logps")  # TRL's columns of KTO and DPO
 _PRECOMPUTED_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is known before any weights load: which models, and how rows are read."""
+
+    policy: Stack
+    reference: Stack
+    reading: Reading
+
+
+def open_step(request: StepRequest, purpose: str) -> Opened:
+    """Find policy and reference and the policy's tokenizer.
+
+    Raises:
+        SwiftshellError: one of them is not there or cannot be used.
+    """
+    policy, reference = (loading.stack_of(request.input(slot)) for slot in ("policy", "reference"))
+    tokenizer = loading.load_tokenizer(policy.tokenizer_folder)
+    limit, context = loading.length_limit(request.params.max_length, policy.base)
+    return Opened(policy, reference, Reading(purpose, tokenizer, limit, context, request.params.drop_budget))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Loaded models and what the reference must say."""
+
+    opened: Opened
+    precision: Precision
+    models: Models
+    proof: ReferenceProof
+
+
+def make_ready(
+    opened: Opened,
+    precision: Precision,
+    data: Prepared,
+    first: Sequence[Example],
+    request: StepRequest,
+    ctx: Context,
+) -> Ready:
+    """Load both models and find out what the reference must say; `first` are the rows in training order."""
+    policy, reference, params = opened.policy, opened.reference, request.params
+    models = references.build(policy, reference, params, precision)
+    tell_choices(policy, reference, models, params, opened.reading.tokenizer, ctx)
+    expected = expectation(policy, reference, models, data.examples, params, precision, ctx)
+    return Ready(opened, precision, models, ReferenceProof(expected, first, models, precision))
+
+
+def finish(
+    trainer: Any, request: StepRequest, ctx: Context, ready: Ready, data: Prepared, summary: Mapping[str, Any]
+) -> Outcome:
+    """Train with the proof before the first step, save, and say what was made."""
+    opened, proof = ready.opened, ready.proof
+    attach(trainer, proof, ready.models, request, ctx)
+    training.train(trainer, request, ctx)
+    slot = training.save(trainer, request, ctx, opened.policy)
+    told = {
+        **summary,
+        "reference": proof.expected.name,
+        "reference_kept_as": ready.models.mode,
+        "reference_difference": proof.difference,
+        "reference_logps": proof.found,
+    }
+    return training.outcome(
+        trainer,
+        slot,
+        opened.policy,
+        opened.reading.tokenizer,
+        ready.precision,
+        data,
+        told,
+        reference=reference_record(opened.reference, proof.expected, ready.precision),
+        probe=training.own_probe(trainer, proof.expected.rows, ready.precision),
+    )
 
 
 def tell_choices(

@@ -72,7 +72,7 @@ def build(policy: Stack, reference: Stack, params: Any, precision: Precision) ->
         return Models(
             loading.load_base(policy.base, precision),
             None,
-            loading.load_stack(reference, precision),
+            _second_model(reference, precision),
             None,
             "second_model",
         )
@@ -95,7 +95,14 @@ def build(policy: Stack, reference: Stack, params: Any, precision: Precision) ->
         )
     model = loading.put_adapter(base, policy.adapter, trainable=True) if policy.adapter else base
     config = None if policy.adapter else loading.lora_config(params.lora)
-    return Models(model, config, loading.load_stack(reference, precision), policy.adapter, "second_model")
+    return Models(model, config, _second_model(reference, precision), policy.adapter, "second_model")
+
+
+def _second_model(reference: Stack, precision: Precision) -> Any:
+    """Load the reference as a frozen model; its adapter stays in its layers, without PEFT's shell, which TRL cannot take."""
+    model = loading.load_stack(reference, precision)
+    plain = model if reference.adapter is None else model.get_base_model()
+    return plain.requires_grad_(False).eval()
 
 
 def _fit(first: Path, second: Path) -> bool:

@@ -105,8 +105,7 @@ def _read(ref: InputRef, how: Reading, ctx: Context) -> tuple[list[Example], int
     from swiftshell.data.load import load_input
 
     rows, report = load_input(ref, how.purpose, drop_budget=how.drop_budget)
-    for problem in {p.code: p for p in reversed(report.problems) if p.severity == "warning"}.values():
-        ctx.warn(problem.code, **{"row": problem.row, "file": problem.file, **problem.values})
+    _tell_warnings(report.problems, ctx)
     if report.bad_rows:
         ctx.note("train.bad_rows_dropped", count=report.bad_rows, total=report.rows)
     return [
@@ -118,6 +117,15 @@ def _read(ref: InputRef, how: Reading, ctx: Context) -> tuple[list[Example], int
         )
         for r in rows
     ], report.bad_rows
+
+
+def _tell_warnings(problems: Sequence[Problem], ctx: Context) -> None:
+    """Pass on the first warning of each kind; the plan has listed them all."""
+    told: set[str] = set()
+    for problem in problems:
+        if problem.severity == "warning" and problem.code not in told and "code" not in problem.values:
+            told.add(problem.code)
+            ctx.warn(problem.code, **{"row": problem.row, "file": problem.file, **problem.values})
 
 
 def _as_plain(examples: list[Example], how: Reading, ctx: Context) -> list[Example]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swiftshell.engines import loading, probe
+from swiftshell.engines import loading, probe, quantization
 from swiftshell.engines.arguments import checkpoint_argument
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.rows import Prepared
@@ -43,6 +43,13 @@ def start(ctx: Context) -> None:
     import transformers  # noqa: F401
 
     phase(ctx, "tokenizing")
+
+
+def load_libraries(params: Any) -> None:
+    """Import PEFT, with bitsandbytes only if this step needs it, and keep the libraries quiet."""
+    with quantization.hidden_unless(quantization.needs_bitsandbytes(params.quantization, params.optim)):
+        import peft  # noqa: F401
+    quiet_libraries()
 
 
 def data_set(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -91,8 +98,8 @@ def restore_default(trainer: Any, folder: Path) -> None:
         trainer.model.set_adapter("default")
 
 
-def save(trainer: Any, request: StepRequest, ctx: Context, policy: Stack) -> tuple[str, Path]:
-    """Write the trained adapter or model with its tokenizer; return slot and folder."""
+def save(trainer: Any, request: StepRequest, ctx: Context, policy: Stack) -> str:
+    """Write the trained adapter or model with its tokenizer; return the output slot."""
     phase(ctx, "saving")
     slot = "model" if request.params.tuning == "full" else "adapter"
     folder = ctx.out / slot
@@ -103,7 +110,7 @@ def save(trainer: Any, request: StepRequest, ctx: Context, policy: Stack) -> tup
         trainer.model.save_pretrained(str(folder), max_shard_size="4GB")
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     loading.copy_tokenizer(policy.tokenizer_folder, folder)
-    return slot, folder
+    return slot
 
 
 def outcome(

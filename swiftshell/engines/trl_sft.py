@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from swiftshell.engines import arguments, loading, probe, quantization, rows, training
+from swiftshell.engines import arguments, loading, probe, rows, training
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.rows import Prepared, Reading
+from swiftshell.errors import fail
 from swiftshell.stages.base import Context, Outcome, StepRequest
 
 
@@ -16,6 +17,8 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     arguments.refuse_impossible(request)
     training.start(ctx)
     policy = loading.stack_of(request.input("policy"))
+    if params.tuning == "full" and policy.adapter is not None:
+        raise fail("train.full_needs_model", file=str(policy.adapter))
     tokenizer = loading.load_tokenizer(policy.tokenizer_folder)
     limit, context = loading.length_limit(params.max_length, policy.base)
     reading = Reading(
@@ -27,9 +30,9 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     )
 
     training.phase(ctx, "loading")
-    with quantization.hidden_unless(quantization.needs_bitsandbytes(params.quantization, params.optim)):
-        from trl import SFTTrainer
-    training.quiet_libraries()
+    training.load_libraries(params)
+    from trl import SFTTrainer
+
     precision = loading.choose_precision(params, policy.base)
     args = _arguments(request, ctx, precision, policy, limit, data, evaluation)
     model = loading.load_stack(policy, precision, trainable=True)
@@ -50,7 +53,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     _attach(trainer, ctx)
     training.train(trainer, request, ctx)
 
-    slot, _ = training.save(trainer, request, ctx, policy)
+    slot = training.save(trainer, request, ctx, policy)
     record = training.own_probe(trainer, probe_rows, precision, base_logps=before)
     training.warn_if_probe_is_weak(record, precision, ctx)
     summary = {"assistant_only_loss": data.assistant_only_loss, "chat": data.chat}

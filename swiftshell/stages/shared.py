@@ -153,6 +153,13 @@ def training_problems(params: Any) -> Iterator[Problem]:
             yield Problem(REFUSED_ARGS[name], {"name": name}, field_name=f"engine_args.{name}")
         elif name in type(params).model_fields:
             yield Problem("train.arg_has_own_name", {"name": name}, field_name=f"engine_args.{name}")
+    minimum = params.engine_args.get("lr_scheduler_kwargs")
+    if params.lr_scheduler_type == "cosine_with_min_lr" and not (
+        isinstance(minimum, dict) and {"min_lr", "min_lr_rate"} & minimum.keys()
+    ):
+        yield Problem("train.min_lr_missing", {}, field_name="lr_scheduler_type")
+    if getattr(params, "loss_type", "") == "exo_pair" and not params.label_smoothing:
+        yield Problem("train.exo_needs_smoothing", {}, field_name="label_smoothing")
     for name in ("desirable_weight", "undesirable_weight"):
         value: Any = getattr(params, name, "auto")
         if value != "auto" and not 0 < value <= 100:

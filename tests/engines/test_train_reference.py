@@ -244,3 +244,42 @@ def test_reference_answers_computed_in_advance_are_checked_too(
         name="on the fly",
     )
     assert far(done.ctx.series("loss"), plain.ctx.series("loss")) < 1e-3
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_adapters_that_do_not_fit_are_held_as_two_models(
+    quantization: str, sft: Ran, tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
+    """The reference is an SFT adapter of another rank; it is proven like any other."""
+    wide = run_step(
+        "sft",
+        {**FAST, "lora": {"r": 8}},
+        {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])},
+        name="wide",
+    )
+    done = run_step(
+        "dpo",
+        {**FAST, "max_steps": 2, "other_reference": True, "quantization": quantization},
+        {
+            "policy": sft.ref("adapter", "policy"),
+            "reference": wide.ref("adapter", "reference"),
+            "train_data": data_ref(colours["dpo"]),
+        },
+    )
+    assert done.outcome.summary["reference_kept_as"] == "second_model"
+    assert "train.second_model" in done.ctx.codes()
+    if quantization == "none":
+        probe = done.outcome.artifacts["adapter"]["reference"]["probe"]
+        independent = logps_of(tiny, wide.artifacts["adapter"], probe)
+        assert far(done.outcome.summary["reference_logps"], independent) < 1e-3
+
+
+def test_a_lineage_without_a_probe_is_measured_against_its_own_forward(
+    tiny: Path, colours: dict[str, Path], run_step: Runner
+) -> None:
+    """A model from elsewhere has no recorded probe: rows of the training data take its place."""
+    inputs = {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["kto"])}
+    done = run_step("kto", {**FAST, "max_steps": 2}, {**inputs, "reference": model_ref("reference", tiny)})
+    assert "train.reference_computed" in done.ctx.codes()
+    probe = done.outcome.artifacts["adapter"]["reference"]["probe"]
+    assert far(done.outcome.summary["reference_logps"], logps_of(tiny, None, probe)) < 1e-3
