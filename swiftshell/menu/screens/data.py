@@ -1,0 +1,91 @@
+"""Check a data file before a run does: what it is taken for, what is wrong with it, how its rows look."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from swiftshell.errors import SwiftshellError
+from swiftshell.i18n import t
+from swiftshell.menu import forms, prompts
+from swiftshell.menu.rows import Row
+from swiftshell.menu.session import Session
+from swiftshell.plan.quick import STARTER_FOLDER
+
+PURPOSES = ("sft", "kto", "dpo", "prompts", "heldout")
+_TYPED = "\0typed"
+_ROWS_SHOWN = 3
+
+
+def show(session: Session) -> None:
+    """Ask for a file and its purpose, check it, and stay with it until the person goes back."""
+    while True:
+        path = _file(session)
+        if path is None:
+            return
+        _use(session, path)
+
+
+def _file(session: Session) -> Path | None:
+    here = forms.data_files(Path.cwd())
+    starter = sorted((STARTER_FOLDER / "data").glob("*.jsonl"))
+    rows = [Row(name, name) for name in here]
+    rows.append(Row(_TYPED, t("menu.type_file"), note=t("menu.type_file.note")))
+    rows += [Row(str(path), t("menu.starter_file", name=path.stem), style="dim") for path in starter]
+    answer = prompts.choose(t("menu.data_title"), rows, default=session.typed.get("data"))
+    if answer is None:
+        return None
+    if answer == _TYPED:
+        typed = prompts.ask_text(t("menu.type_file"), default=str(session.typed.get("data_typed", "")), paths=True,
+                                 note=t("menu.type_file.note"), check=_not_there)
+        if not typed:
+            return _file(session)
+        session.typed["data_typed"] = answer = typed
+    session.typed["data"] = answer
+    return Path(answer).expanduser()
+
+
+def _not_there(text: str) -> str:
+    return "" if not text or Path(text).expanduser().exists() else t("plan.path_missing", path=text)
+
+
+def _use(session: Session, path: Path) -> None:
+    purpose: str | None = session.typed.get("purpose", path.stem if path.stem in PURPOSES else None)
+    while True:
+        rows = [Row(name, name, note=t(f"menu.purpose.{name}")) for name in PURPOSES]
+        purpose = prompts.choose(t("menu.data_purpose", path=path), rows, default=purpose)
+        if purpose is None:
+            return
+        session.typed["purpose"] = purpose
+        _check(path, purpose)
+
+
+def _check(path: Path, purpose: str) -> None:
+    from swiftshell.data.load import check_rows
+    from swiftshell.render.data import print_report
+    from swiftshell.render.problems import print_problems
+
+    report = check_rows(path, purpose)
+    good = not any(p.severity == "error" for p in report.problems)
+    print()
+    print_report(report.as_json(), good=good, path=str(path), purpose=purpose)
+    if report.problems:
+        print_problems(report.problems)
+    print(t("menu.same_command", command=f"swiftshell data check {path} --for {purpose}"))
+    if good and prompts.choose(t("menu.data_checked"), [Row("rows", t("menu.show_rows", count=_ROWS_SHOWN))]) == "rows":
+        _rows(path, purpose)
+    elif not good:
+        prompts.pause(t("menu.data_bad"))
+
+
+def _rows(path: Path, purpose: str) -> None:
+    from swiftshell.data.load import load_rows
+
+    try:
+        found = load_rows(path, purpose, limit=_ROWS_SHOWN)
+    except SwiftshellError:
+        return  # the report above says why
+    for row in found:
+        print(f"── {t('cli.data_row', row=row.number)}")
+        print(json.dumps(row.data, ensure_ascii=False, indent=1))
+    prompts.pause(str(path))
