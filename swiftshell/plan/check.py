@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from swiftshell.errors import Problem
 from swiftshell.machine import disk as disk_facts
 from swiftshell.plan.board import Board
-from swiftshell.plan.estimate import Sizes
 from swiftshell.plan.model import PlanInput, PlanStep
 
 PURPOSES = {"sft": "sft", "kto": "kto", "dpo": "dpo", "infer": "prompts", "evaluate": "heldout"}
+_LEARNS = ("sft", "kto", "dpo")
+_CHARACTERS_PER_TOKEN = 3.0  # between English (about 4) and Chinese (about 1.5)
 _DISK_FLOOR_GIB = 0.2  # below this, even logs and checkpoints of a tiny run are at risk
 
 
@@ -55,7 +57,7 @@ def _recorded_reference(policy: PlanInput, board: Board) -> str | None:
     return policy.reference_id or (entry.reference_id if entry else None)
 
 
-def data(step: PlanStep, sizes: Sizes) -> Iterable[Problem]:
+def data(step: PlanStep) -> Iterable[Problem]:
     """Check every row of the data files on this disk; rows made or fetched by a step are checked by the worker."""
     purpose = PURPOSES.get(step.stage)
     if purpose is None:
@@ -67,11 +69,49 @@ def data(step: PlanStep, sizes: Sizes) -> Iterable[Problem]:
             if item.producer is not None or item.path is None or not item.path.exists():
                 continue
             wanted = purpose if slot != "eval_data" or step.stage == "evaluate" else step.stage
-            options = {k: item.options[k] for k in ("columns", "format", "label_rule", "limit") if item.options.get(k)}
-            report = check_rows(item.path, wanted, **options)
+            report = check_rows(item.path, wanted, **_reading(item))
             step.rows[slot] = report.rows
-            sizes.characters[step.id] = getattr(report, "characters", 0)
+            if slot == "train_data":
+                step.row_tokens = sum(part.get("mean", 0.0) for part in report.characters.values()) / _CHARACTERS_PER_TOKEN
             yield from report.problems
+
+
+def leaks(steps: list[PlanStep]) -> Iterable[Problem]:
+    """Warn about held-out rows whose prompt a training step of the same plan learns from: their score would flatter."""
+    train = {i.path: i for s in steps if s.stage in _LEARNS for i in s.inputs.get("train_data", []) if _readable(i)}
+    held = {i.path: i for s in steps if s.stage == "evaluate" for i in s.inputs.get("eval_data", []) if _readable(i)}
+    if not train or not held:
+        return
+    from swiftshell.data.load import check_rows, load_rows
+    from swiftshell.data.tally import overlap
+
+    learned = [(i, PURPOSES[s.stage]) for s in steps if s.stage in _LEARNS for i in s.inputs.get("train_data", [])
+               if i.path in train]
+    for path, item in held.items():
+        if path is None or _faulty(check_rows(path, "heldout", **_reading(item)).problems):
+            continue
+        rows = load_rows(path, "heldout", **_reading(item))
+        for source, purpose in learned:
+            if source.path is None or _faulty(check_rows(source.path, purpose, **_reading(source)).problems):
+                continue
+            found = overlap(load_rows(source.path, purpose, **_reading(source)), rows)
+            yield from found[:3]
+            if found:
+                yield Problem("plan.leak", {"rows": len(found), "train": source.name, "held_out": item.name},
+                              severity="warning")
+
+
+def _readable(item: PlanInput) -> bool:
+    return item.producer is None and item.path is not None and item.path.exists()
+
+
+def _faulty(problems: Iterable[Problem]) -> bool:
+    return any(p.severity == "error" for p in problems)
+
+
+def _reading(item: PlanInput) -> dict[str, Any]:
+    names = ("columns", "format", "label_rule", "limit", "split")
+    return {name: item.options[name] for name in names if item.options.get(name)}
 
 
 def outputs(steps: list[PlanStep]) -> Iterable[Problem]:

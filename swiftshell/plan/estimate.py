@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from swiftshell.run.paths import RunPaths
 from swiftshell.stages.base import Needs
 
 _TRAINING = ("sft", "kto", "dpo")
+_START_S = 12.0  # a worker's imports and loading a small model
+_MICRO_STEP_S = 0.1  # what a forward and backward cost at least, however small the model
+_CPU_OPERATIONS_PER_S = 2e10  # one core, float32
+_GPU_OPERATIONS_PER_S = 5e13  # bfloat16, at what training reaches
 _HISTORY = 200  # runs looked at; more would cost time and say nothing new
 
 
@@ -21,7 +26,6 @@ class Sizes:
         self._runs = workspace / "runs"
         self._model_gib: dict[str, float | None] = {}
         self._history: dict[tuple[str, str], list[float]] | None = None
-        self.characters: dict[str, int] = {}
 
     def estimate(self, step: PlanStep) -> None:
         """Fill a step's needs and time estimate."""
@@ -33,6 +37,8 @@ class Sizes:
         past = self._past(step.stage, step.lineage)
         if past:
             step.estimate_s, step.estimate_from = round(statistics.median(past), 1), "history"
+        elif (guess := self._rough_s(step)) is not None:
+            step.estimate_s, step.estimate_from = float(round(guess, -1) or 10), "rough"
 
     def _disk_gib(self, step: PlanStep) -> float | None:
         model = self._input_gib(step)
@@ -65,6 +71,32 @@ class Sizes:
                     found.append(known)
         return max(found, default=None)
 
+    def _rough_s(self, step: PlanStep) -> float | None:
+        """Guess a duration from sizes, to the order of magnitude: start-up, arithmetic, and a floor for every step.
+
+        Forward costs 2 and backward 4 operations a weight and token; SFT is one of each, KTO four forwards, DPO two of
+        everything and two more forwards for the reference.
+        """
+        weights_gib = self._input_gib(step)
+        if step.stage == "download":
+            return None if step.network else 1.0
+        if weights_gib is None:
+            return None
+        if step.stage not in _TRAINING:
+            rows = sum(step.rows.values()) or 64
+            models = len(step.inputs.get("models", [])) or 1
+            generating = step.stage in ("infer", "evaluate")
+            return _START_S + weights_gib * 20 * models + (rows * models * 0.02 if generating else 0.0)
+        rows = step.rows.get("train_data", 0)
+        batch = step.params["per_device_train_batch_size"] * step.params["gradient_accumulation_steps"]
+        steps = step.params["max_steps"]
+        steps = steps if steps > 0 else rows * step.params["num_train_epochs"] / batch
+        passes = {"sft": 6, "kto": 12, "dpo": 16}[step.stage]
+        tokens = steps * batch * min(step.row_tokens or 100, step.params["max_length"])
+        operations = passes * (weights_gib * 2**30 / 2) * tokens
+        micro_steps = steps * step.params["gradient_accumulation_steps"]
+        return _START_S + float(max(operations / _operations_per_s(), micro_steps * _MICRO_STEP_S))
+
     def _past(self, stage: str, lineage: str) -> list[float]:
         if self._history is None:
             self._history = {}
@@ -87,3 +119,9 @@ def _stack_gib(path: Path) -> float | None:
     folders = {path, *((path / e["path"]) for e in record.get("stack") or [] if e.get("path"))}
     weights = [f for folder in folders if folder.is_dir() for f in folder.glob("*.safetensors")]
     return float(sum(f.stat().st_size for f in weights)) / 2**30
+
+
+def _operations_per_s() -> float:
+    from swiftshell.machine.gpu import gpus
+
+    return _GPU_OPERATIONS_PER_S if gpus() else _CPU_OPERATIONS_PER_S * (os.cpu_count() or 1)

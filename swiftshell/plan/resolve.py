@@ -47,12 +47,14 @@ class Resolver:
                 self._imply_download(spec, ref)
             self._step(spec)
         self.problems += check.outputs(self.steps)
+        self.problems += check.leaks(self.steps)
         self.problems += check.disk(self.steps, self.workspace)
         if any(p.severity == "error" for p in self.problems):
             raise SwiftshellError(self.problems)
         self.notes += self.problems
         return Plan(run=self.run, name=self.recipe.name, recipe_text=self.recipe.text,
-                    recipe_file=self.recipe.file or "", seed=self.recipe.seed, workspace=self.workspace, steps=self.steps, notes=self.notes)
+                    recipe_file=self.recipe.file or "", seed=self.recipe.seed, workspace=self.workspace,
+                    steps=self.steps, notes=self.notes)
 
     def _imply_download(self, spec: StepSpec, ref: Ref) -> None:
         """Put a download before the first step that uses something which is not on this disk."""
@@ -85,7 +87,7 @@ class Resolver:
             self.recipe.seed, stage.distributions)
         self.problems += check.references(step, self.board)
         self.problems += stage.check(stage.params.model_validate(params), self._facts(step))
-        self.problems += check.data(step, self.sizes)
+        self.problems += check.data(step)
         self._restore(step)
         self.sizes.estimate(step)
         self.steps.append(step)
@@ -135,7 +137,8 @@ class Resolver:
         reference = producer.inputs.get("reference")
         return PlanInput(
             slot=slot, name=f"{producer.id}.{output}", kind=_made_kind(producer, output), path=path,
-            producer=producer.id, stage=producer.stage, artifact_id=_artifact_id(path, f"{self.run}/{producer.id}/{output}"),
+            producer=producer.id, stage=producer.stage,
+            artifact_id=_artifact_id(path, f"{self.run}/{producer.id}/{output}"),
             reference_id=reference[0].artifact_id if reference else None,
             fingerprint=f"{producer.fingerprint}.{output}", why=("plan.why_step", {"step": producer.id}))
 

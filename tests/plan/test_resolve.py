@@ -153,3 +153,24 @@ def test_an_unknown_target_names_the_nearest(workspace: Path) -> None:
     with pytest.raises(SwiftshellError) as caught:
         plan_target(open_workspace(workspace), "merg")
     assert "merge" in str(caught.value)
+
+
+def test_held_out_prompts_that_were_trained_on_are_named(workspace: Path) -> None:
+    rows = '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n'
+    (workspace / "sft.jsonl").write_text(rows, encoding="utf-8")
+    (workspace / "held.jsonl").write_text('{"prompt": "x", "reference": "y"}\n{"prompt": "c", "reference": "d"}\n',
+                                          encoding="utf-8")
+    text = """
+schema: 1
+name: x
+models: {m: {starter: true}}
+data: {d: {path: sft.jsonl}, h: {path: %s}}
+steps:
+  - {id: base, stage: download, inputs: {model: models.m}}
+  - {id: sft, stage: sft, inputs: {policy: base.model, train_data: data.d}}
+  - {id: score, stage: evaluate, inputs: {models: [base.model, sft.adapter], eval_data: data.h}}
+"""
+    said = {n.code: n.values for n in plan(workspace, text % "held.jsonl").notes}
+    assert said["plan.leak"]["rows"] == 1
+    (workspace / "clean.jsonl").write_text('{"prompt": "x", "reference": "y"}\n', encoding="utf-8")
+    assert "plan.leak" not in {n.code for n in plan(workspace, text % "clean.jsonl").notes}
