@@ -7,7 +7,7 @@ import os
 import time
 
 from swiftshell.errors import Problem, fail
-from swiftshell.stages.base import Context, Outcome, Stopped, StepRequest
+from swiftshell.stages.base import Context, Outcome, StepRequest, Stopped
 
 
 def run(request: StepRequest, ctx: Context) -> Outcome:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 FOLDER = ".venv-serve"
+STAMP = "swiftshell-stamp"  # written last by the installer: without it the environment is half made
 
 
 def serve_python() -> Path | None:
@@ -16,4 +17,5 @@ def serve_python() -> Path | None:
         root / FOLDER / "bin" / "python"
         for root in (Path(sys.prefix).parent, Path(__file__).resolve().parent.parent.parent)
     ]
-    return next((p for p in places if p.is_file() and os.access(p, os.X_OK)), None)
+    whole = [p for p in places if named or (p.parent.parent / STAMP).is_file()]
+    return next((p for p in whole if p.is_file() and os.access(p, os.X_OK)), None)

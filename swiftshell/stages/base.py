@@ -163,7 +163,7 @@ class Context(Protocol):
     work: Path  # scratch of this attempt, removed afterwards
 
     def phase(self, name: str) -> None:
-        """Say what is being done now: loading, tokenizing, training, saving, evaluating, merging, downloading …"""
+        """Say what is being done now: loading, tokenizing, training, saving, evaluating, merging, downloading."""
 
     def progress(self, done: float, total: float | None, unit: str) -> None:
         """Report progress of the current phase; unit is steps, rows, bytes, prompts, tensors."""
