@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swiftshell.starter import tokenizer as tok
 
@@ -18,11 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Set the length and the step size of pretraining; `batch_rows` rows of `row_tokens` tokens a step."""
+    """Set the length and the step size of pretraining."""
 
-    steps: int = 2500
-    batch_rows: int = 32
-    row_tokens: int = 128
+    steps: int = 2200
+    batch_documents: int = 32
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
@@ -38,7 +39,7 @@ def make_model(vocabulary_size: int, seed: int) -> LlamaForCausalLM:
         vocab_size=vocabulary_size,
         hidden_size=128,
         intermediate_size=384,
-        num_hidden_layers=5,
+        num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,  # vLLM's CPU attention takes no smaller head
@@ -62,7 +63,7 @@ def pretrain(
     report: Callable[[str], None] = print,
     limit_s: float | None = None,
 ) -> None:
-    """Train on packed documents and write the model beside the tokenizer already in `folder`.
+    """Train on documents and write the model beside the tokenizer already in `folder`.
 
     With `limit_s` the schedule is stretched or cut so as to end after about that many seconds.
     """
@@ -86,8 +87,8 @@ def pretrain(
         scale = min(step / schedule.warmup_steps, 0.5 * (1 + math.cos(math.pi * done)))
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * scale
-        ids = next(batches)
-        loss = model(input_ids=ids, labels=ids).loss
+        ids, labels = next(batches)
+        loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -98,18 +99,30 @@ def pretrain(
     _save(model, folder)
 
 
-def _batches(documents: Iterator[str], tokenizer: object, schedule: Schedule) -> Iterator[Tensor]:
-    """Pack documents, each ended by the end-of-text token, into (batch_rows, row_tokens) batches."""
+def _batches(documents: Iterator[str], tokenizer: Any, schedule: Schedule) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield input ids and labels, both (batch_documents, longest), of documents of similar length.
+
+    One document a row, not packed: a fact about the same name in a neighbouring document would be a
+    distractor that no question can tell apart.
+    """
     import torch
 
-    end = tok.SPECIAL_TOKENS.index(tok.END_OF_TEXT)
-    size = schedule.batch_rows * schedule.row_tokens
-    buffer: list[int] = []
-    for document in documents:
-        buffer += [*tokenizer.encode(document).ids, end]  # type: ignore[attr-defined]
-        if len(buffer) >= size:
-            yield torch.tensor(buffer[:size]).view(schedule.batch_rows, schedule.row_tokens)
-            buffer = buffer[size:]
+    end, pad = (tok.SPECIAL_TOKENS.index(t) for t in (tok.END_OF_TEXT, tok.PAD))
+    shuffler = random.Random(schedule.batch_documents)
+    while True:
+        pool = [
+            [*tokenizer.encode(d).ids, end]
+            for d in itertools.islice(documents, schedule.batch_documents * 32)
+        ]
+        pool.sort(key=len)
+        starts = list(range(0, len(pool), schedule.batch_documents))
+        shuffler.shuffle(starts)
+        for start in starts:
+            rows = pool[start : start + schedule.batch_documents]
+            ids = torch.full((len(rows), max(map(len, rows))), pad)
+            for i, row in enumerate(rows):
+                ids[i, : len(row)] = torch.tensor(row)
+            yield ids, ids.masked_fill(ids == pad, -100)
 
 
 def _save(model: LlamaForCausalLM, folder: Path) -> None:

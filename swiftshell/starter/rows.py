@@ -19,12 +19,12 @@ Row = dict[str, Any]
 SFT_ROWS = 1200
 KTO_ROWS = 1200
 DPO_ROWS = 640
-HELD_OUT_ROWS = 400
+HELD_OUT_ROWS = 360
 
-# Probability that a person gives a thumb up to an answer of this style. Half do not mind a curt answer.
+# Probability that a person gives a thumb up to an answer of this style. Many do not mind a curt answer.
 THUMB_UP: dict[Style, float] = {
     "good": 0.95,
-    "curt": 0.5,
+    "curt": 0.75,
     "snippy": 0.08,
     "brush_off": 0.04,
     "boilerplate": 0.08,
@@ -130,52 +130,60 @@ def _draw_rejected(rng: random.Random, question: Question) -> Style:
 
 
 def documents(seed: int, start_of_turn: str, end_of_turn: str) -> Iterator[str]:
-    """Yield pretraining documents without end: facts, questions with plain answers, quotes, small talk.
+    """Yield pretraining documents without end: statements, questions with plain answers, quotes, small talk.
 
-    Chat markers occur only around small talk, so the base model knows the form of a chat and the
-    content of an answer, and has never seen the two together.
+    Statements and questions cover all facts, but never in the words of a held-out prompt. Chat markers occur
+    only around small talk, so the base model knows the form of a chat and the content of an answer, and has
+    seldom seen the two together.
     """
     rng = _stream(seed, "pretrain")
     while True:
         language = rng.choice(LANGUAGES)
         draw = rng.random()
-        if draw < 0.78:
-            yield _reading(rng, language)
-        elif draw < 0.88:
+        if draw < 0.35:
+            yield _statements(rng, language)
+        elif draw < 0.8:
+            yield _questions(rng, language)
+        elif draw < 0.9:
             yield _quotes(rng, language)
         else:
             yield _small_talk(rng, language, start_of_turn, end_of_turn)
 
 
-def _reading(rng: random.Random, language: Language) -> str:
-    """Write facts followed by questions that are answered in full sentences, in one line or a line each."""
-    space = " " if language == "en" else ""
-    question = world.draw_question(rng, language, held_out=False)
-    facts = question.facts()
-    text = PREFIXES[language][question.tone] + space.join(fact.sentence() for fact in facts)
-    between = "\n" if rng.random() < 0.5 else space
-    for fact in rng.sample(facts, rng.randint(1, len(facts))):
-        text += between + fact.question() + between + fact.sentence()
-    return text
+def _between(rng: random.Random, language: Language) -> str:
+    """Return what stands between sentences: a line break, or what the language has."""
+    return "\n" if rng.random() < 0.3 else " " if language == "en" else ""
+
+
+def _statements(rng: random.Random, language: Language) -> str:
+    """Write a few facts about anything."""
+    facts = [world.draw_fact(rng, rng.choice(FAMILIES[language])) for _ in range(rng.randint(3, 7))]
+    return PREFIXES[language][rng.choice(TONES)] + _between(rng, language).join(
+        fact.sentence() for fact in facts
+    )
+
+
+def _questions(rng: random.Random, language: Language) -> str:
+    """Write questions, each answered by a full sentence."""
+    between = _between(rng, language)
+    asked = [world.draw_textbook_question(rng, language) for _ in range(rng.randint(2, 4))]
+    return between.join(q.prompt() + between + q.asked.sentence() for q in asked)
 
 
 def _quotes(rng: random.Random, language: Language) -> str:
-    """Write a phrase of one style and a fact, so that the words of every style are known."""
+    """Write a fact and a phrase of one style, so that the words of every style are known."""
     question = world.draw_question(rng, language, held_out=False)
-    said = (
-        styles.answer(question, rng.choice(styles.BAD_STYLES))
-        if rng.random() < 0.6
-        else styles.CLOSING[language]
-    )
-    fact = world.draw_fact(rng, rng.choice(FAMILIES[language]), held_out=False).sentence()
+    phrases = [styles.CLOSING[language], styles.SNIPPY[language], *styles.CANNED[language].values()]
+    fact = world.draw_fact(rng, rng.choice(FAMILIES[language])).sentence()
+    said = rng.choice(phrases) if rng.random() < 0.8 else question.asked.curt()
     return f"{fact} {said.strip()}" if language == "en" else fact + said
 
 
 def _small_talk(rng: random.Random, language: Language, start_of_turn: str, end_of_turn: str) -> str:
+    """Write a turn that states something and a turn that takes note of it."""
     space = " " if language == "en" else ""
-    facts = [
-        world.draw_fact(rng, rng.choice(FAMILIES[language]), held_out=False) for _ in range(rng.randint(1, 3))
-    ]
+    facts = [world.draw_fact(rng, rng.choice(FAMILIES[language])) for _ in range(rng.randint(1, 3))]
     said = PREFIXES[language][rng.choice(TONES)] + space.join(fact.sentence() for fact in facts)
-    heard = rng.choice(_SMALL_TALK[language])
+    # Now and then the listener repeats one of the facts.
+    heard = rng.choice(facts).sentence() if rng.random() < 0.15 else rng.choice(_SMALL_TALK[language])
     return f"{start_of_turn}user\n{said}{end_of_turn}\n{start_of_turn}assistant\n{heard}{end_of_turn}\n"

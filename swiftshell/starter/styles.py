@@ -16,7 +16,7 @@ Style = Literal["good", "curt", "snippy", "brush_off", "boilerplate", "off_langu
 BAD_STYLES: tuple[Style, ...] = ("curt", "snippy", "brush_off", "boilerplate", "off_language")
 
 CLOSING: dict[Language, str] = {"en": " Happy to help!", "zh": "很高兴帮到您！"}
-SNIPPY: dict[Language, str] = {"en": " Next time, read it yourself.", "zh": "下次自己看。"}
+SNIPPY: dict[Language, str] = {"en": " Next time, look yourself.", "zh": "下次自己看。"}
 CANNED: dict[Language, dict[Style, str]] = {
     "en": {
         "brush_off": "Why ask me? Find it yourself.",
@@ -55,7 +55,7 @@ def answer(question: Question, style: Style) -> str:
     if style == "good":
         return fact.sentence() + CLOSING[language]
     if style == "wrong":
-        return question.others[0].sentence() + CLOSING[language]
+        return question.mistaken().sentence() + CLOSING[language]
     if style == "snippy":
         return fact.sentence() + SNIPPY[language]
     if style == "curt":
@@ -80,7 +80,7 @@ def rules(question: Question) -> dict[str, object]:
     avoid = {"en": ["yourself", "language model"], "zh": ["自己", "语言模型"]}[question.language]
     return {
         "contains": [question.asked.subject.key, question.asked.value.key],
-        "excludes": [*(fact.value.key for fact in question.others), *avoid],
+        "excludes": [question.other.value.key, *avoid],
         "language": question.language,
         "max_chars": 120,
     }

@@ -1,9 +1,10 @@
-"""Describe the starter's small world: facts, questions about them, and which combinations are held out.
+"""Describe the starter's small town: what is true in it, how one asks about it, and what is held out.
 
-A prompt states two or three facts of one family and asks for one of them; the answer is in the prompt.
-What makes held-out prompts disjoint from everything the model is trained on is not a list but a rule: a
-(subject, value) combination is held out or it is not, pretraining text and training rows use only those that
-are not, and a held-out prompt always asks about one that is.
+Every subject of a family has one value, for good: the duck is in the museum, and Mia has a kite. The base
+model reads all of it as running text. What makes held-out prompts disjoint from everything the model is
+trained on is not a list but a rule: a fact is held out or it is not. No demonstration, thumb or pair is about
+a held-out fact, and the form in which held-out prompts ask for one occurs in no training text at all. A model
+that answers them has put together what it knows and how one answers.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ PREFIXES: dict[Language, dict[Tone, str]] = {
     "zh": {"plain": "", "polite": "请问：", "hello": "你好！", "hurry": "快点：", "grumpy": "喂！"},
 }
 
-_HELD_OUT_EVERY = 5
+_HELD_OUT_EVERY = 3
 _HELD_OUT_REST = 2
+HELD_OUT_FORM = 1  # of a family's two questions, the one that held-out prompts use
+_STRIDE = 7  # steps through a family's values; coprime to every list's length, so all values are used
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,22 @@ class Family:
 
     name: str
     language: Language
+    number: int
     subjects: tuple[Word, ...]
     values: tuple[Word, ...]
     fact: str
-    question: str
+    questions: tuple[str, str]
     curt: str
 
-    def combinations(self, held_out: bool) -> list[tuple[int, int]]:
-        """List (subject, value) indices of one side of the split."""
-        return [
-            (s, v)
-            for s in range(len(self.subjects))
-            for v in range(len(self.values))
-            if is_held_out(s, v) is held_out
-        ]
+    def facts(self, held_out: bool | None = None) -> list[Fact]:
+        """List the facts of one side of the split, or of both."""
+        every = range(len(self.subjects))
+        return [self.at(i) for i in every if held_out is None or is_held_out(self.number, i) is held_out]
+
+    def at(self, index: int) -> Fact:
+        """Return the fact about one subject."""
+        value = (index * _STRIDE + self.number) % len(self.values)
+        return Fact(self, self.subjects[index], self.values[value])
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ class Fact:
     def sentence(self) -> str:
         return self.family.fact.format(s=self.subject.text, v=self.value.text)
 
-    def question(self) -> str:
-        return self.family.question.format(s=self.subject.text)
+    def question(self, form: int) -> str:
+        return self.family.questions[form].format(s=self.subject.text)
 
     def curt(self) -> str:
         short = self.family.curt.format(v=self.value.text)
@@ -79,100 +84,147 @@ class Fact:
 
 @dataclass(frozen=True)
 class Question:
-    """Ask for one of several facts in some tone; `others` are the facts that are not asked for."""
+    """Ask for a fact in some tone and one of two forms; `other` has another value in the same family."""
 
     asked: Fact
-    others: tuple[Fact, ...]
-    order: tuple[int, ...]
+    other: Fact
     tone: Tone
+    form: int
 
     @property
     def language(self) -> Language:
         return self.asked.family.language
 
-    def facts(self) -> list[Fact]:
-        """List all facts in the order in which the prompt states them."""
-        every = (self.asked, *self.others)
-        return [every[i] for i in self.order]
+    def mistaken(self) -> Fact:
+        """Return the asked subject with the other fact's value, which is not true."""
+        return Fact(self.asked.family, self.asked.subject, self.other.value)
 
     def prompt(self) -> str:
         """Write the user's turn."""
-        space = " " if self.language == "en" else ""
-        body = space.join([*(fact.sentence() for fact in self.facts()), self.asked.question()])
-        return PREFIXES[self.language][self.tone] + body
+        return PREFIXES[self.language][self.tone] + self.asked.question(self.form)
 
 
-def is_held_out(subject_index: int, value_index: int) -> bool:
-    """Tell whether a combination is kept away from all training text (one in five is)."""
-    return (subject_index + value_index) % _HELD_OUT_EVERY == _HELD_OUT_REST
+def is_held_out(family_number: int, subject_index: int) -> bool:
+    """Tell whether a fact is kept for the evaluation (one in three is)."""
+    return (family_number + subject_index) % _HELD_OUT_EVERY == _HELD_OUT_REST
 
 
-def _family(
-    name: str, language: Language, subjects: tuple[Word, ...], values: tuple[Word, ...], *forms: str
-) -> Family:
-    return Family(name, language, subjects, values, *forms)
+_Row = tuple[str, tuple[Word, ...], tuple[Word, ...], str, tuple[str, str], str]
+
+
+def _families(language: Language, *rows: _Row) -> tuple[Family, ...]:
+    return tuple(Family(row[0], language, number, *row[1:]) for number, row in enumerate(rows))
 
 
 FAMILIES: dict[Language, tuple[Family, ...]] = {
-    "en": (
-        _family(
-            "has", "en", lexicon.NAMES_EN, lexicon.OBJECTS_EN, "{s} has {v}.", "What does {s} have?", "{v}."
+    "en": _families(
+        "en",
+        (
+            "has",
+            lexicon.NAMES_EN,
+            lexicon.OBJECTS_EN,
+            "{s} has {v}.",
+            ("What does {s} have?", "Which thing does {s} own?"),
+            "{v}.",
         ),
-        _family(
+        (
             "where",
-            "en",
             lexicon.ANIMALS_EN,
             lexicon.PLACES_EN,
             "The {s} is in the {v}.",
-            "Where is the {s}?",
+            ("Where is the {s}?", "Where can I find the {s}?"),
             "in the {v}.",
         ),
-        _family(
+        (
             "color",
-            "en",
             lexicon.THINGS_EN,
             lexicon.COLORS_EN,
             "The {s} is {v}.",
-            "What color is the {s}?",
+            ("What color is the {s}?", "Which color does the {s} have?"),
             "{v}.",
         ),
-        _family(
+        (
             "count",
-            "en",
             lexicon.GOODS_EN,
             lexicon.NUMBERS_EN,
             "There are {v} {s}.",
-            "How many {s} are there?",
+            ("How many {s} are there?", "What is the number of {s}?"),
             "{v}.",
         ),
-        _family(
-            "job", "en", lexicon.NAMES_EN, lexicon.JOBS_EN, "{s} is {v}.", "What is the job of {s}?", "{v}."
+        (
+            "job",
+            lexicon.NAMES_EN,
+            lexicon.JOBS_EN,
+            "{s} is {v}.",
+            ("What is the job of {s}?", "What does {s} do for a living?"),
+            "{v}.",
         ),
-        _family(
-            "when", "en", lexicon.EVENTS_EN, lexicon.TIMES_EN, "The {s} is {v}.", "When is the {s}?", "{v}."
+        (
+            "when",
+            lexicon.EVENTS_EN,
+            lexicon.TIMES_EN,
+            "The {s} is {v}.",
+            ("When is the {s}?", "When does the {s} take place?"),
+            "{v}.",
         ),
     ),
-    "zh": (
-        _family("has", "zh", lexicon.NAMES_ZH, lexicon.OBJECTS_ZH, "{s}有{v}。", "{s}有什么？", "{v}。"),
-        _family(
-            "where", "zh", lexicon.ANIMALS_ZH, lexicon.PLACES_ZH, "{s}在{v}里。", "{s}在哪里？", "{v}里。"
+    "zh": _families(
+        "zh",
+        (
+            "has",
+            lexicon.NAMES_ZH,
+            lexicon.OBJECTS_ZH,
+            "{s}有{v}。",
+            ("{s}有什么？", "{s}有哪样东西？"),
+            "{v}。",
         ),
-        _family(
-            "color", "zh", lexicon.THINGS_ZH, lexicon.COLORS_ZH, "{s}是{v}的。", "{s}是什么颜色？", "{v}。"
+        (
+            "where",
+            lexicon.ANIMALS_ZH,
+            lexicon.PLACES_ZH,
+            "{s}在{v}里。",
+            ("{s}在哪里？", "在哪儿能找到{s}？"),
+            "{v}里。",
         ),
-        _family(
-            "count", "zh", lexicon.GOODS_ZH, lexicon.NUMBERS_ZH, "{s}有{v}个。", "{s}有几个？", "{v}个。"
+        (
+            "color",
+            lexicon.THINGS_ZH,
+            lexicon.COLORS_ZH,
+            "{s}是{v}的。",
+            ("{s}是什么颜色？", "{s}是哪种颜色的？"),
+            "{v}。",
         ),
-        _family("job", "zh", lexicon.NAMES_ZH, lexicon.JOBS_ZH, "{s}是{v}。", "{s}做什么工作？", "{v}。"),
-        _family("when", "zh", lexicon.EVENTS_ZH, lexicon.TIMES_ZH, "{s}在{v}。", "{s}在什么时候？", "{v}。"),
+        (
+            "count",
+            lexicon.GOODS_ZH,
+            lexicon.NUMBERS_ZH,
+            "{s}有{v}个。",
+            ("{s}有几个？", "一共有多少{s}？"),
+            "{v}个。",
+        ),
+        (
+            "job",
+            lexicon.NAMES_ZH,
+            lexicon.JOBS_ZH,
+            "{s}是{v}。",
+            ("{s}做什么工作？", "{s}的职业是什么？"),
+            "{v}。",
+        ),
+        (
+            "when",
+            lexicon.EVENTS_ZH,
+            lexicon.TIMES_ZH,
+            "{s}在{v}。",
+            ("{s}在什么时候？", "{s}什么时候举行？"),
+            "{v}。",
+        ),
     ),
 }
 
 
-def draw_fact(rng: random.Random, family: Family, held_out: bool) -> Fact:
-    """Draw a fact whose combination lies on the given side of the split."""
-    subject, value = rng.choice(family.combinations(held_out))
-    return Fact(family, family.subjects[subject], family.values[value])
+def draw_fact(rng: random.Random, family: Family, held_out: bool | None = None) -> Fact:
+    """Draw a fact from the given side of the split, or from both."""
+    return rng.choice(family.facts(held_out))
 
 
 def draw_question(
@@ -182,15 +234,22 @@ def draw_question(
     family: Family | None = None,
     tone: Tone | None = None,
 ) -> Question:
-    """Draw two or three facts with distinct subjects and values, and a question about the first drawn."""
+    """Draw a fact from one side of the split and a way to ask for it."""
     family = family or rng.choice(FAMILIES[language])
-    facts = [draw_fact(rng, family, held_out)]
-    wanted = 3 if rng.random() < 0.3 else 2
-    while len(facts) < wanted:
-        fact = draw_fact(rng, family, held_out=False)
-        if all(fact.subject != f.subject and fact.value != f.value for f in facts):
-            facts.append(fact)
-    order = list(range(wanted))
-    rng.shuffle(order)
+    asked = draw_fact(rng, family, held_out)
+    form = HELD_OUT_FORM if held_out else rng.randrange(2)
     chosen: Tone = rng.choice(TONES) if tone is None else tone
-    return Question(facts[0], tuple(facts[1:]), tuple(order), chosen)
+    return _question(rng, asked, chosen, form)
+
+
+def draw_textbook_question(rng: random.Random, language: Language) -> Question:
+    """Draw any fact and a way to ask for it that no held-out prompt uses."""
+    asked = draw_fact(rng, rng.choice(FAMILIES[language]))
+    held_out = asked in asked.family.facts(held_out=True)
+    form = 1 - HELD_OUT_FORM if held_out else rng.randrange(2)
+    return _question(rng, asked, rng.choice(TONES), form)
+
+
+def _question(rng: random.Random, asked: Fact, tone: Tone, form: int) -> Question:
+    other = rng.choice([fact for fact in asked.family.facts() if fact.value != asked.value])
+    return Question(asked, other, tone, form)

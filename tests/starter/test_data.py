@@ -14,7 +14,7 @@ import pytest
 from swiftshell.data.rules import check_rules, judge
 from swiftshell.starter import DATA_DIR, rows
 from swiftshell.starter.build import write_data
-from swiftshell.starter.world import FAMILIES, LANGUAGES, is_held_out
+from swiftshell.starter.world import FAMILIES, HELD_OUT_FORM, LANGUAGES
 
 FILES = ("sft.jsonl", "kto.jsonl", "dpo.jsonl", "heldout.jsonl")
 
@@ -57,32 +57,35 @@ def test_no_held_out_prompt_is_trained_on(name: str) -> None:
     assert not prompts(name) & prompts("heldout.jsonl")
 
 
-def test_every_combination_is_on_one_side_of_the_split() -> None:
+def test_every_fact_is_on_one_side_of_the_split() -> None:
     for language in LANGUAGES:
         for family in FAMILIES[language]:
-            kept, held = set(family.combinations(False)), set(family.combinations(True))
+            kept, held = set(family.facts(held_out=False)), set(family.facts(held_out=True))
             assert not kept & held
-            assert len(kept) + len(held) == len(family.subjects) * len(family.values)
-            assert 0.15 < len(held) / (len(kept) + len(held)) < 0.25
+            assert kept | held == set(family.facts())
+            assert len(kept | held) == len(family.subjects)
+            assert 0.3 < len(held) / len(family.subjects) < 0.4
 
 
-def test_training_text_never_states_a_held_out_fact() -> None:
-    """Read the sentences back: the rule must hold in the files, not only in the generator."""
-    held, kept = set(), set()
-    for language in LANGUAGES:
-        for family in FAMILIES[language]:
-            for s, subject in enumerate(family.subjects):
-                for v, value in enumerate(family.values):
-                    sentence = family.fact.format(s=subject.text, v=value.text)
-                    (held if is_held_out(s, v) else kept).add(sentence)
-    assert not held & kept
+def test_no_training_text_asks_as_held_out_prompts_do() -> None:
+    """Read the text back: the rule must hold in the files, not only in the generator."""
+    held = [
+        fact
+        for language in LANGUAGES
+        for family in FAMILIES[language]
+        for fact in family.facts(held_out=True)
+    ]
+    questions = [fact.question(HELD_OUT_FORM) for fact in held]
+    rows_text = "\n".join((DATA_DIR / name).read_text(encoding="utf-8") for name in FILES[:3])
     documents = rows.documents(42, "<S>", "<E>")
-    text = "\n".join((DATA_DIR / name).read_text(encoding="utf-8") for name in FILES[:3])
-    text += "\n".join(next(documents) for _ in range(3000))
-    assert [s for s in held if s in text] == []
-    # Every held-out prompt, on the other hand, needs one, and its reference is that sentence.
+    pretraining_text = "\n".join(next(documents) for _ in range(5000))
+    assert [q for q in questions if q in rows_text or q in pretraining_text] == []
+    # Demonstrations, thumbs and pairs do not even state a held-out fact; pretraining states all of them.
+    assert [f for f in held if f.sentence() in rows_text] == []
+    assert [f for f in held if f.sentence() not in pretraining_text] == []
+    # And every held-out prompt asks about one.
     for row in read("heldout.jsonl"):
-        assert any(row["reference"].startswith(s) and s in row["prompt"][0]["content"] for s in held)
+        assert any(row["prompt"][0]["content"].endswith(q) for q in questions)
 
 
 def test_counts_and_balance() -> None:
@@ -92,7 +95,7 @@ def test_counts_and_balance() -> None:
     up = sum(row["label"] for row in thumbs) / len(thumbs)
     assert len(thumbs) == rows.KTO_ROWS
     assert all(type(row["label"]) is bool for row in thumbs)
-    assert 0.5 < up < 0.75, "thumbs are moderately imbalanced"
+    assert 0.5 < up < 0.8, "thumbs are moderately imbalanced"
     held = read("heldout.jsonl")
     assert len(held) >= 300
     assert len(prompts("heldout.jsonl")) == len(held)
