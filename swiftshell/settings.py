@@ -74,8 +74,8 @@ def language(flag: str | None = None, environ: Mapping[str, str] | None = None) 
     return Setting(i18n.detect(env), "locale", variable)
 
 
-def apply_language(flag: str | None = None) -> Setting:
-    """Speak the chosen language in this process, and return the choice."""
-    found = language(flag)
-    i18n.set_language(found.value)
-    return found
+def use_saved_language() -> None:
+    """Speak the language the person saved, unless the environment or an earlier choice in this process says otherwise."""
+    found = language()
+    if found.source == "file" and not i18n.is_set():
+        i18n.set_language(found.value)

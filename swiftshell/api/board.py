@@ -85,10 +85,12 @@ def _possible(stage: str, board: Board, lineage: str) -> dict[str, Any]:
 
 def _next(stages: list[dict[str, Any]]) -> str | None:
     """Suggest the first possible stage after the one done last whose output is older than that, or missing."""
+    if any(stage["running"] for stage in stages):
+        return None  # what it makes may be what the next stage starts from
     ended = [str((stage["newest"] or {}).get("ended", "")) for stage in stages]
     last = max(range(len(stages)), key=lambda i: (ended[i], i)) if any(ended) else -1
-    behind = [s for i, s in enumerate(stages) if i > last and not s["running"]]
-    missing = [s for s in stages if not s["newest"] and not s["running"]]
+    behind = stages[last + 1 :]
+    missing = [s for s in stages if not s["newest"]]
     return next((str(s["stage"]) for s in (*behind, *missing) if s["possible"]), None)
 
 

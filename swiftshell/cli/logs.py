@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
 from swiftshell.errors import fail
 from swiftshell.i18n import t
 from swiftshell.result import Result
-
-_POLL_S = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Result[Any]:
     """Print the log's end, and what comes after it with `--follow`."""
     from swiftshell.api.runs import find_run, log_of
+    from swiftshell.render.log import follow_log, last_lines
     from swiftshell.run.workspace import open_workspace
 
     found = find_run(open_workspace(args.workspace), args.run)
@@ -34,28 +31,13 @@ def run(args: argparse.Namespace) -> Result[Any]:
     path = found.runner_log if args.runner else attempt.log if attempt else None
     if path is None or not path.is_file():
         raise fail("cli.no_log", run=found.id)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-args.lines:]
+    lines = last_lines(path, args.lines)
     if args.json:
         return Result({"run": found.id, "path": str(path), "lines": lines})
     print("\n".join(lines))
     if args.follow:
         try:
-            _follow(path, found)
+            follow_log(path, found)
         except KeyboardInterrupt:
             print("\n" + t("cli.keeps_running", run=found.id), file=sys.stderr)
     return Result(None)
-
-
-def _follow(path: Path, found: Any) -> None:
-    """Print what is appended until the run is over."""
-    from swiftshell.jobs.reconcile import status
-
-    with path.open(encoding="utf-8", errors="replace") as file:
-        file.seek(0, 2)
-        while True:
-            chunk = file.read()
-            if chunk:
-                print(chunk, end="", flush=True)
-            elif status(found).status == "over":
-                return
-            time.sleep(_POLL_S)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from swiftshell import __version__
 from swiftshell.i18n import LANGUAGES, has, language, set_language, t
+from swiftshell.settings import use_saved_language
 
 if TYPE_CHECKING:
     from swiftshell.result import Result
@@ -33,6 +34,7 @@ def entry() -> None:
 def main(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
     _make_output_safe()
+    use_saved_language()
     argv = _language(argv)
     if not argv:
         return _menu([])
@@ -142,9 +144,8 @@ def _unknown(verb: str) -> int:
 
 
 def _menu(argv: list[str]) -> int:
-    from swiftshell.menu.app import main as menu
-
-    return menu(argv)
+    code: int = import_module("swiftshell.menu.app").main(argv)
+    return code
 
 
 def _language(argv: list[str]) -> list[str]:

@@ -45,6 +45,11 @@ def set_language(lang: str) -> None:
     _current[:] = [] if lang == "auto" else [lang]
 
 
+def is_set() -> bool:
+    """Tell whether the language was fixed for this process."""
+    return bool(_current)
+
+
 def language() -> str:
     """Return the language in force."""
     return _current[0] if _current else detect()

@@ -7,8 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from swiftshell.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, SwiftshellError
-from swiftshell.i18n import LANGUAGES, t
-from swiftshell.settings import apply_language
+from swiftshell.i18n import LANGUAGES, set_language, t
 
 if TYPE_CHECKING:
     from swiftshell.menu.session import Session
@@ -18,7 +17,7 @@ def main(argv: list[str]) -> int:
     """Run the menu and return its exit code: 0 after leaving, 2 without a terminal, 130 after leaving by Ctrl-C."""
     args = _arguments(argv)
     if args.lang is not None:
-        apply_language(args.lang)
+        set_language(args.lang)
     if args.plain:
         os.environ["SWIFTSHELL_PLAIN"] = "1"
     from swiftshell.menu import prompts

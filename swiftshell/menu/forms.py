@@ -113,7 +113,7 @@ def _name(ref: str, why: tuple[str, dict[str, Any]] | None, quick: Quick) -> str
     entry = quick.recipe[section][key]
     if entry.get("starter"):
         return STARTER if entry["starter"] is True else f"{STARTER} {entry['starter']}"
-    if why is not None and why[0] == "plan.why_reference_sft" or why is not None and why[0] == "plan.why_same_reference":
+    if (why is not None and why[0] == "plan.why_reference_sft") or (why is not None and why[0] == "plan.why_same_reference"):
         return short_id(str(why[1].get("name", "")))
     return str((why[1].get("name") if why else "") or entry.get("repo") or entry.get("path"))
 

@@ -6,18 +6,20 @@ be chosen with their reason, and a filter that takes Chinese and pasted text.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from prompt_toolkit.application import Application, get_app
 from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, Window
 from prompt_toolkit.layout.controls import FormattedTextControl
 from prompt_toolkit.layout.dimension import Dimension
-from questionary import Choice, Question, Separator, Style
+from questionary import Choice, Question, Style
 from questionary.prompts.common import InquirerControl
 
 from swiftshell.i18n import t
@@ -25,7 +27,7 @@ from swiftshell.menu.cells import cells, cut, pad, wrap
 from swiftshell.menu.rows import Heading, Row, Rows
 from swiftshell.render.console import has_unicode
 
-Tokens = list[tuple[str, str]]
+Tokens = StyleAndTextTuples
 
 STYLE = Style([
     ("title", "bold"), ("pointer", "bold ansicyan"), ("next", "bold ansicyan"), ("done", ""), ("running", "ansicyan"),
@@ -38,6 +40,7 @@ ESCAPE_WAIT_S = 0.5  # over a slow connection an arrow key's bytes may come apar
 _NOTE_LINES = 3  # an empty one and two of text
 _SHORT_SCREEN = 16  # lines; below this, notes have no empty line before them
 _INDENT = 3
+_REFRESH_S = 2.0
 
 
 class Listing(InquirerControl):
@@ -46,14 +49,22 @@ class Listing(InquirerControl):
     def __init__(self, rows: Rows[Any], default: Any = None) -> None:
         self.rows = list(rows)
         self.filter = ""
-        choices: list[Choice] = [Separator(r.text) if isinstance(r, Heading) else Choice(r.text, value=i)
-                                 for i, r in enumerate(self.rows)]
-        super().__init__(choices, pointer="»", use_indicator=False, initial_choice=self._initial(default))
+        # Headings too are choices to questionary: what is drawn and where the pointer may go is decided below.
+        choices = [Choice(r.text, value=str(i)) for i, r in enumerate(self.rows)]
+        super().__init__(choices, pointer="»", use_indicator=False)
+        self.pointed_at = self._initial(default)
 
     def _initial(self, default: Any) -> int:
         usable = [i for i, r in enumerate(self.rows) if isinstance(r, Row)]
         wanted = [i for i in usable if default is not None and self.row(i).value == default]
         return next(iter([*wanted, *(i for i in usable if not self.row(i).disabled), *usable]))
+
+    def replace(self, rows: Rows[Any]) -> None:
+        """Take new rows; the pointer stays on the row it is on, by value."""
+        here = self.here
+        self.rows = list(rows)
+        self.pointed_at = self._initial(here.value if here is not None else None)
+        self.set_filter(self.filter)
 
     def row(self, index: int) -> Row[Any]:
         """Return the row at an index of all rows."""
@@ -133,16 +144,28 @@ class Screen:
     """A title, a list, a note on the row pointed at, and one line of keys."""
 
     def __init__(self, title: str, rows: Rows[Any], *, default: Any = None, above: tuple[str, ...] = (),
-                 hint: Callable[[], str]) -> None:
+                 hint: Callable[[], str], again: Callable[[], Rows[Any]] | None = None) -> None:
         self.listing = Listing(rows, default)
-        self._title, self._above, self._hint = title, above, hint
+        self._title, self._above, self._hint, self._again = title, above, hint, again
 
     def question(self, **terminal: Any) -> Question:
-        """Return it as a question: its answer is a row's index, or a `Key` word for leaving."""
+        """Return it as a question: its answer is the row, or `back` or `interrupt`."""
         app: Application[Any] = Application(layout=self._layout(), key_bindings=self._keys(), style=STYLE,
                                             erase_when_done=True, **terminal)
         app.ttimeoutlen = ESCAPE_WAIT_S
+        if self._again is not None:
+            app.pre_run_callables.append(lambda: self._start_keeping_fresh(app))
         return Question(app)
+
+    def _start_keeping_fresh(self, app: Application[Any]) -> None:
+        app.create_background_task(self._keep_fresh(app))
+
+    async def _keep_fresh(self, app: Application[Any]) -> None:
+        """Make the rows anew from time to time."""
+        while self._again is not None:
+            await asyncio.sleep(_REFRESH_S)
+            self.listing.replace(self._again())
+            app.invalidate()
 
     def _layout(self) -> Layout:
         notes = any(isinstance(r, Row) and (r.note or r.disabled) for r in self.listing.rows)
@@ -150,7 +173,7 @@ class Screen:
         parts = [
             Window(head, height=lambda: Dimension.exact(len(self._head_lines())), dont_extend_height=True),
             Window(self.listing, height=Dimension(min=1), dont_extend_height=True, always_hide_cursor=True),
-            ConditionalContainer(Window(FormattedTextControl(self._note), height=lambda: _note_lines()),
+            ConditionalContainer(Window(FormattedTextControl(self._note), height=_note_lines),
                                  Condition(lambda: notes)),
             Window(FormattedTextControl(self._foot), height=1),
         ]
@@ -197,7 +220,7 @@ class Screen:
         def _choose(event: Any) -> None:
             here = self.listing.here
             if here is not None and not here.disabled:
-                event.app.exit(result=self.listing.pointed_at)
+                event.app.exit(result=here)
 
         @keys.add(Keys.Escape, eager=True)
         def _back(event: Any) -> None:

@@ -44,7 +44,7 @@ def require_terminal() -> None:
 
 
 def choose(title: str, rows: Rows[T], *, default: T | None = None, above: tuple[str, ...] = (),
-           back: bool = True) -> T | None:
+           back: bool | str = True, again: Callable[[], Rows[T]] | None = None) -> T | None:
     """Let the person choose one row.
 
     Args:
@@ -52,32 +52,35 @@ def choose(title: str, rows: Rows[T], *, default: T | None = None, above: tuple[
         rows: what there is; headings between them.
         default: the value of the row pointed at first.
         above: more lines under the title.
-        back: add the row "← Back"; only the outermost screen has none.
+        back: add the row "← Back", or one of these words; only the outermost screen has none.
+        again: makes the rows anew every two seconds, for what changes while one looks at it.
 
     Returns:
         The row's value, or None for going back.
     """
     require_terminal()
     shown: list[Row[Any] | Heading] = list(rows)
+    way_back = back if isinstance(back, str) else t("menu.back") if back else ""
     if is_plain():
-        answer = plain.choose(title, shown, above=above, back=t("menu.back") if back else "")
+        answer: Row[Any] | int | str = plain.choose(title, shown, above=above, back=way_back)
     else:
-        shown += [Row(_BACK, t("menu.back"))] if back else []
-        answer = _on_screen(title, shown, default, above, outermost=not back)
+        shown += [Row(_BACK, way_back)] if way_back else []
+        answer = _on_screen(title, shown, default, above, again, outermost=not back)
     _count(answer == "interrupt")
     if isinstance(answer, str):
         return None
-    row = shown[answer]
+    row = shown[answer] if isinstance(answer, int) else answer
     assert isinstance(row, Row)
     return None if row.value is _BACK else row.value
 
 
-def _on_screen(title: str, rows: Rows[Any], default: Any, above: tuple[str, ...], *, outermost: bool) -> int | str:
+def _on_screen(title: str, rows: Rows[Any], default: Any, above: tuple[str, ...], again: Callable[[], Rows[Any]] | None, *,
+               outermost: bool) -> Row[Any] | str:
     os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")  # terminals that do not answer get a warning in the face
     from swiftshell.menu.listing import Screen
 
-    screen = Screen(title, rows, default=default, above=above, hint=lambda: _hint(outermost))
-    answer: int | str = screen.question().unsafe_ask()
+    screen = Screen(title, rows, default=default, above=above, hint=lambda: _hint(outermost), again=again)
+    answer: Row[Any] | str = screen.question().unsafe_ask()
     return answer
 
 

@@ -1,4 +1,4 @@
-"""Print the end of a log, and what comes after it."""
+"""The end of a log, and what comes after it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from swiftshell.run.paths import RunPaths
 _POLL_S = 0.2
 
 
-def print_log(path: Path, *, lines: int) -> None:
-    """Print the last lines of a log."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    print("\n".join(text.splitlines()[-lines:]))
+def last_lines(path: Path, most: int) -> list[str]:
+    """Return the last lines of a log."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[-most:] if most else lines
 
 
 def follow_log(path: Path, run: RunPaths) -> None:

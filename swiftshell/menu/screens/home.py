@@ -28,8 +28,8 @@ def home(session: Session) -> None:
     default: str | None = None
     while True:
         facts = board_facts(session.workspace, session.lineage)
-        rows = home_rows(facts, session)
-        answer = prompts.choose(_title(facts), rows, default=default, back=False)
+        again = (lambda: home_rows(board_facts(session.workspace, session.lineage), session)) if facts["live"] else None
+        answer = prompts.choose(_title(facts), home_rows(facts, session), default=default, back=False, again=again)
         if answer == "quit":
             return
         if answer is None:
@@ -44,6 +44,8 @@ def _open(session: Session, answer: str, facts: Facts) -> None:
     try:
         if _is_stage(answer):
             _screen("stage", session, answer.split(":")[1])
+        elif answer.startswith("watch:"):
+            _screen("start.attach", session, answer.split(":")[1])
         elif answer == "try":
             _screen("recipes.run", session, STARTER_RECIPE)
         else:
@@ -86,6 +88,9 @@ def home_rows(facts: Facts, session: Session) -> list[Row[str] | Heading]:
     is_new = not any(stage["newest"] or stage["running"] for stage in facts["stages"])
     if is_new:
         rows.append(Row("try", t("menu.try_starter"), note=t("menu.try_starter.note"), style="next"))
+    elif (step := next((s["running"] for s in facts["stages"] if s["running"]), None)) is not None:
+        text = t("menu.watch", stage=step["stage"])
+        rows.append(Row(f"watch:{step['run']}", text, describe_step(step), note=t("menu.attach.note"), style="next"))
     elif facts["next"]:
         name = facts["next"]
         rows.append(Row(f"next:{name}", t("menu.next", stage=name), _about(name), note=_about(name), style="next"))

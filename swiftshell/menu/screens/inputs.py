@@ -69,7 +69,8 @@ def _data_rows(session: Session, form: Form, board: Board, option: str) -> list[
 
 def _auto(form: Form, board: Board, option: str) -> Row[str]:
     """Return the row for leaving the choice to the board, with what that is and why."""
-    options = replace(form.options, **{option: None}, **({"continue_": False} if option == "policy" else {}))
+    options = replace(form.options, continue_=form.options.continue_ and option != "policy")
+    setattr(options, option, None)
     found = forms.chosen(replace(form, options=options), board)[option]
     if not found.name:
         empty = what(found.problem) if found.problem else ""
@@ -81,9 +82,9 @@ def _typed(session: Session, form: Form, option: str) -> str | None:
     is_model = option in MODEL_OPTIONS
     key = f"{form.stage}:{option}"
     question = t(f"menu.input.{option}")
-    answer = prompts.ask_text(question, default=str(session.typed.get(key, "")), paths=True,
-                              note=t("menu.type_model.note" if is_model else "menu.type_data.note"),
-                              check=_check(lambda text: model_spec(text) if is_model else data_spec(text), board_names(session)))
+    note = t("menu.type_model.note" if is_model else "menu.type_data.note")
+    check = _check(model_spec if is_model else data_spec, board_names(session))
+    answer = prompts.ask_text(question, default=str(session.typed.get(key, "")), paths=True, note=note, check=check)
     if answer:
         session.typed[key] = answer
     return answer or None

@@ -19,7 +19,8 @@ def show(session: Session) -> None:
 
     default: str | None = None
     while True:
-        rows: list[Row[str] | Heading] = [Row(name, name, t("menu.own_recipe"), style="here") for name in own_recipes(Path.cwd())]
+        own = own_recipes(Path.cwd())
+        rows: list[Row[str] | Heading] = [Row(name, name, t("menu.own_recipe"), style="here") for name in own]
         rows += [Row(r.name, r.name, r.summary, note=f"{r.summary}  {t('render.stages')}: {' '.join(r.stages)}")
                  for r in shipped()]
         rows += [Heading(), Row(_TYPED, t("menu.type_recipe"))]

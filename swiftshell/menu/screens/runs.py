@@ -35,9 +35,10 @@ def _row(facts: dict[str, Any]) -> Row[str]:
     state = words.state_of(facts)
     mark = words.mark(state, unicode=has_unicode(sys.stdout))
     seconds = [s["duration_s"] for s in facts["steps"] if s.get("duration_s") is not None and not s.get("restored_from")]
-    detail = "  ".join(part for part in (words.state_word(state), words.duration(sum(seconds)) if seconds else "") if part)
-    steps = ", ".join(str(s["id"]) for s in facts["steps"])
-    return Row(facts["run"], f"{mark} {facts['run']}", detail, note=f"{t('render.steps')}: {steps}", style=_STYLES.get(state, ""))
+    took = words.duration(sum(seconds)) if seconds else ""
+    steps = f"{t('render.steps')}: {', '.join(str(s['id']) for s in facts['steps'])}"
+    detail = "  ".join(part for part in (words.state_word(state), took) if part)
+    return Row(facts["run"], f"{mark} {facts['run']}", detail, note=steps, style=_STYLES.get(state, ""))
 
 
 def _act(session: Session, run_id: str) -> None:

@@ -143,7 +143,11 @@ def edit(form: Form, board: Board, name: str) -> None:
         answer = prompts.choose(name, found, default=value, above=above)
     else:
         note = f"{about}  {t('menu.empty_is_default')}".strip()
-        answer = prompts.ask_text(name, default=value, note=note, check=lambda text: text and forms.wrong(form.stage, name, text))
+
+        def check(text: str) -> str:
+            return forms.wrong(form.stage, name, text) if text else ""
+
+        answer = prompts.ask_text(name, default=value, note=note, check=check)
     if answer is None or answer == value:
         return
     if answer == "":

@@ -14,6 +14,7 @@ from swiftshell.plan.model import Plan
 from swiftshell.run.paths import RunPaths
 from swiftshell.run.workspace import Workspace, open_workspace
 
+_LOG_LINES = 200
 MakePlan = Callable[[Workspace, bool], Plan]  # workspace, fresh
 
 
@@ -28,8 +29,7 @@ def plan_and_start(session: Session, make: MakePlan) -> bool:
         rows = [] if all_done else [Row("start", t("menu.start"), note=t("menu.start.note"), style="next")]
         if any(step.restored_from for step in plan.steps) and not fresh:
             rows.append(Row("fresh", t("menu.start_fresh"), note=t("menu.fresh.note")))
-        rows.append(Row("change", t("menu.change")))
-        answer = prompts.choose(t("menu.start_question"), rows)
+        answer = prompts.choose(t("menu.start_question"), rows, back=t("menu.change"))
         if answer == "fresh":
             fresh = True
         elif answer == "start":
@@ -56,24 +56,34 @@ def _plan(session: Session, make: MakePlan, fresh: bool) -> Plan | None:
     from swiftshell.render.plan import print_plan
 
     print()
-    print_plan(plan.as_json())
-    if plan.notes:
+    if plan.notes:  # first, so that the plan stands right above the question
         print_problems(plan.notes)
+        print()
+    print_plan(plan.as_json())
     return plan
 
 
 def watch(session: Session, run: RunPaths) -> None:
-    """Follow a run; Ctrl-C leaves it running. At its end show the final table and what can be done then."""
+    """Follow a run; Esc or Ctrl-C leaves it running. At its end show the final table and what can be done then."""
+    from swiftshell.render.keys import quiet_keys
     from swiftshell.render.live import follow
 
     print(t("menu.watching", run=run.id))
     try:
-        follow(run)
+        with quiet_keys(escape_interrupts=True):
+            follow(run)
     except KeyboardInterrupt:
         prompts.forget_interrupts()
         print("\n" + t("cli.keeps_running", run=run.id))
         return
     after(session, run)
+
+
+def attach(session: Session, run_id: str) -> None:
+    """Follow a run that is on its way."""
+    from swiftshell.api.runs import find_run
+
+    watch(session, find_run(session.workspace, run_id))
 
 
 def after(session: Session, run: RunPaths) -> None:
@@ -129,17 +139,19 @@ def resume(session: Session, run: RunPaths) -> None:
 def show_log(run: RunPaths, *, following: bool = False) -> None:
     """Print the end of the log of the step that ran last."""
     from swiftshell.api.runs import log_of
-    from swiftshell.render.log import follow_log, print_log
+    from swiftshell.render.keys import quiet_keys
+    from swiftshell.render.log import follow_log, last_lines
 
     attempt = log_of(run)
     if attempt is None or not attempt.log.is_file():
         prompts.pause(t("cli.no_log", run=run.id))
         return
-    print_log(attempt.log, lines=200)
+    print("\n".join(last_lines(attempt.log, _LOG_LINES)))
     if following:
         print(t("menu.following_log"))
         try:
-            follow_log(attempt.log, run)
+            with quiet_keys(escape_interrupts=True):
+                follow_log(attempt.log, run)
         except KeyboardInterrupt:
             prompts.forget_interrupts()
             print("\n" + t("cli.keeps_running", run=run.id))
