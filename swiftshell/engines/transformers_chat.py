@@ -99,6 +99,8 @@ class Requests:
                 self.cancelled.set()
             elif line.strip():
                 self._lines.put(request)
+        if log := os.environ.get("SWIFTSHELL_CHAT_LOG"):  # of a shell that was killed and cannot do it
+            Path(log).unlink(missing_ok=True)
         os._exit(0)  # whoever asked is gone: an answer nobody reads is not finished
 
 
@@ -169,15 +171,52 @@ def _sampling(request: Mapping[str, Any]) -> Any:
     return how
 
 
+class _Pieces:
+    """Take tokens as `generate` makes them and hand out the text that is certain, piece by piece.
+
+    A character may take several tokens, so text that ends in the middle of one waits for the next token. Only the last
+    few tokens are decoded again each time.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._decode = lambda ids: tokenizer.decode(ids, skip_special_tokens=True)
+        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._ids: list[int] = []
+        self._start = self._told = 0  # tokens before `_start` no longer matter; those before `_told` are handed out
+        self._is_prompt = True
+
+    def put(self, value: Any) -> None:
+        """Take the prompt (first call), then tokens."""
+        if self._is_prompt:
+            self._is_prompt = False
+            return
+        self._ids += value.flatten().tolist()
+        self._tell(last=False)
+
+    def end(self) -> None:
+        """Hand out what is left; called by `generate`, or by whoever caught its failure."""
+        self._tell(last=True)
+        self._queue.put(None)
+
+    def _tell(self, *, last: bool) -> None:
+        known, now = self._decode(self._ids[self._start:self._told]), self._decode(self._ids[self._start:])
+        if len(now) <= len(known) or (now.endswith("\ufffd") and not last):
+            return
+        self._queue.put(now[len(known):])
+        self._start, self._told = self._told, len(self._ids)
+
+    def __iter__(self) -> Any:
+        while (piece := self._queue.get()) is not None:
+            yield piece
+
+
 class _Writer:
     """Generate in a thread and yield pieces of text; afterwards `tokens`, `finish_reason` and `failure` are known."""
 
     def __init__(self, model: Any, tokenizer: Any, ids: list[int], how: Any, context: int,
                  cancelled: threading.Event) -> None:
-        from transformers import TextIteratorStreamer
-
         self.tokens, self.finish_reason, self.failure = 0, "cancelled", None
-        self._streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._streamer = _Pieces(tokenizer)
         self._work = (model, tokenizer, ids, how, min(how.max_new_tokens, context - len(ids)), cancelled)
 
     def __iter__(self) -> Any:

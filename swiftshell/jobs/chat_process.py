@@ -43,11 +43,13 @@ class ChatProcess:
         Raises:
             SwiftshellError: the model cannot be loaded, or the process ended.
         """
+        if not any((model_folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise fail("infer.not_a_model", file=str(model_folder), folder=str(model_folder))
         command = [python or sys.executable, "-P", "-m", _MODULE, str(model_folder), "--device", device, "--dtype", dtype]
         handle, name = tempfile.mkstemp(prefix="swiftshell-chat-", suffix=".log")
         with os.fdopen(handle, "wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                                       encoding="utf-8", bufsize=1, env=_environment())
+                                       encoding="utf-8", bufsize=1, env=_environment(name))
         chat = cls(process, Path(name))
         try:
             reply = chat._reply()
@@ -153,8 +155,9 @@ class ChatProcess:
                     log=str(self._log))
 
 
-def _environment() -> dict[str, str]:
-    """Return the engine's environment: it finds this package, and reaches no network."""
+def _environment(log: str) -> dict[str, str]:
+    """Return the engine's environment: it finds this package, reaches no network, and knows the log to clear away."""
     path = os.pathsep.join(p for p in (str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")) if p)
     return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1",
-            "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+            "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1",
+            "SWIFTSHELL_CHAT_LOG": log}

@@ -13,7 +13,16 @@ import torch
 from swiftshell.engines import evaluate, generate
 from swiftshell.errors import SwiftshellError
 from swiftshell.stages.base import Stopped
-from tests.engines.conftest import FakeContext, Ran, Runner, colour_rows, data_ref, make_request, model_ref, write_jsonl
+from tests.engines.conftest import (
+    FakeContext,
+    Ran,
+    Runner,
+    colour_rows,
+    data_ref,
+    make_request,
+    model_ref,
+    write_jsonl,
+)
 
 pytestmark = pytest.mark.engine
 
