@@ -207,7 +207,7 @@ def wrong(stage: str, name: str, text: str) -> str:
     layers = Layers()
     for override in overrides:
         override.apply(layers)
-    problems = [*problems, *check(registry.get(stage), layers, "", Origin("flag", None, ""))]
+    problems = [*problems, *check(registry.get(stage), layers, stage, Origin("flag", None, stage))]
     return "  ".join(f"{what(p)}  {hint_of(p)}".strip() for p in problems[:1])
 
 

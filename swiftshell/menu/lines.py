@@ -22,9 +22,10 @@ def ask(question: str, *, default: str, note: str, wrong: str, paths: bool, hint
     most = _NOTE_LINES if size.lines >= 16 else 3
     above = [*(wrap(note, size.columns - 2, most) if note else []), *(wrap(wrong, size.columns - 2, most) if wrong else [])]
     asked = questionary.text(
-        "\n ".join([*above, question + ":"]), default=default, qmark="", style=STYLE, key_bindings=_keys(),
+        "\n ".join([*above, question]), default=default, qmark="", style=STYLE, key_bindings=_keys(),
+        instruction=f"({hint})\n >",
         erase_when_done=True, completer=PathCompleter(expanduser=True) if paths else None,
-        complete_while_typing=False, reserve_space_for_menu=4 if paths else 0, bottom_toolbar=hint)
+        complete_while_typing=False, reserve_space_for_menu=4 if paths else 0)
     asked.application.ttimeoutlen = ESCAPE_WAIT_S
     answer: str | bool | None = asked.unsafe_ask()
     return answer

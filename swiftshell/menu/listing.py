@@ -34,7 +34,6 @@ STYLE = Style([
     ("warn", "ansiyellow"), ("error", "ansired"), ("dim", "ansibrightblack"), ("detail", "ansibrightblack"),
     ("heading", "ansibrightblack"), ("note", ""), ("hint", "ansibrightblack"), ("here", "bold"), ("mark", "ansigreen"),
     ("question", "bold"), ("answer", ""), ("instruction", "ansibrightblack"), ("qmark", ""),
-    ("bottom-toolbar", "noreverse ansibrightblack"),
 ])
 ESCAPE_WAIT_S = 0.5  # over a slow connection an arrow key's bytes may come apart; sooner, they would be taken for Esc
 _NOTE_LINES = 3  # an empty one and two of text
@@ -144,7 +143,7 @@ class Screen:
     """A title, a list, a note on the row pointed at, and one line of keys."""
 
     def __init__(self, title: str, rows: Rows[Any], *, default: Any = None, above: tuple[str, ...] = (),
-                 hint: Callable[[], str], again: Callable[[], Rows[Any]] | None = None) -> None:
+                 hint: Callable[[int], str], again: Callable[[], Rows[Any]] | None = None) -> None:
         self.listing = Listing(rows, default)
         self._title, self._above, self._hint, self._again = title, above, hint, again
 
@@ -209,7 +208,7 @@ class Screen:
         if self.listing.filter:
             return [("class:next", cut(f" / {self.listing.filter}", width * 2 // 3)),
                     ("class:hint", cut(f"   {t('menu.keys_filter')}", width // 3))]
-        return [("class:hint", cut(f" {self._hint()}", width))]
+        return [("class:hint", cut(f" {self._hint(width)}", width))]
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()

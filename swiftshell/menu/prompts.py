@@ -79,15 +79,17 @@ def _on_screen(title: str, rows: Rows[Any], default: Any, above: tuple[str, ...]
     os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")  # terminals that do not answer get a warning in the face
     from swiftshell.menu.listing import Screen
 
-    screen = Screen(title, rows, default=default, above=above, hint=lambda: _hint(outermost), again=again)
+    screen = Screen(title, rows, default=default, above=above, hint=lambda width: _hint(outermost, width), again=again)
     answer: Row[Any] | str = screen.question().unsafe_ask()
     return answer
 
 
-def _hint(outermost: bool) -> str:
-    if _interrupted:
-        return t("menu.keys_interrupted")
-    return t("menu.keys_home") if outermost else t("menu.keys")
+def _hint(outermost: bool, width: int) -> str:
+    """Return the keys in one line, the shorter form where the line is narrow."""
+    from swiftshell.menu.cells import cells
+
+    key = "menu.keys_interrupted" if _interrupted else "menu.keys_home" if outermost else "menu.keys"
+    return t(key) if cells(t(key)) < width else t(key + "_short")
 
 
 def ask_text(question: str, *, default: str = "", note: str = "", check: Callable[[str], str] | None = None,

@@ -14,7 +14,7 @@ from typing import Any
 from swiftshell.run import artifact
 from swiftshell.run.files import read_json_or_none
 from swiftshell.run.paths import RunPaths, StepPaths
-from swiftshell.stages.base import MODEL_KINDS
+from swiftshell.stages.kinds import MODEL_KINDS
 
 TRAINED_STAGES = ("sft", "kto", "dpo")
 

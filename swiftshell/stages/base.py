@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from swiftshell.errors import Problem
+from swiftshell.stages.kinds import MODEL_KINDS, Kind
 
-Kind = Literal["model", "adapter", "quantized_model", "dataset", "answers", "report", "note"]
-MODEL_KINDS: tuple[Kind, ...] = ("model", "adapter", "quantized_model")
+__all__ = ["MODEL_KINDS", "Context", "Facts", "InputRef", "Kind", "Needs", "Outcome", "Params", "SimpleStage", "Slot",
+           "Stage", "StepRequest", "Stopped"]
 
 
 class Params(BaseModel):

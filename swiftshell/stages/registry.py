@@ -8,14 +8,16 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swiftshell.errors import fail
-from swiftshell.stages.base import Stage
+
+if TYPE_CHECKING:
+    from swiftshell.stages.base import Stage
 
 # The order of the pipeline, as the board and the menu show it.
 PIPELINE = ("download", "sft", "kto", "dpo", "merge", "infer", "quantize", "evaluate")
-_NOT_STAGES = {"__init__", "base", "registry", "shared", "fields"}
+_NOT_STAGES = {"__init__", "base", "kinds", "registry", "shared", "fields"}
 
 
 @cache
