@@ -25,6 +25,7 @@ from swiftshell.engines.assemble import (
 from swiftshell.engines.compare import Comparison, Recorded, data_rows, probe_rows
 from swiftshell.engines.heldout import heldout_row
 from swiftshell.engines.loading import copy_tokenizer, tokenizer_hashes, weight_bytes
+from swiftshell.engines.metrics import wilson
 from swiftshell.errors import EXIT_NO_RESOURCES, Problem, fail
 from swiftshell.stages.base import Context, Outcome, StepRequest, Stopped
 
@@ -150,7 +151,9 @@ def _close_enough(found: Comparison, reload: Comparison, params: Any) -> list[Pr
     usual, problems = LIMITS[params.quantization], []
     kld = params.max_mean_kld or usual.max_mean_kld
     top1 = params.min_top1_agreement or usual.min_top1_agreement
-    if not found.mean_kld <= kld or found.top1_agreement < top1:
+    # The agreement is a count over few tokens: it fails only if even its 95 % interval lies below the limit.
+    _, at_most = wilson(found.top1_agreement * found.tokens, found.tokens)
+    if not found.mean_kld <= kld or at_most < top1:
         problems.append(Problem("quantize.too_far", {
             "method": params.quantization, "kld": f"{found.mean_kld:.3g}", "kld_limit": f"{kld:.3g}",
             "top1": f"{found.top1_agreement:.3f}", "top1_limit": f"{top1:.3f}", "tokens": found.tokens}))

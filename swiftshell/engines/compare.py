@@ -61,10 +61,16 @@ class Comparison:
 
 
 def probe_rows(tokenizer: Any, record: Mapping[str, Any], count: int, context: int) -> list[list[int]]:
-    """Return up to `count` token sequences: half of them what the model was trained or judged on, if its record has it."""
-    own = _recorded(record)[: max(1, count // 2)]
-    built_in = [[*p, *c] for p, c in (completion_ids(tokenizer, _messages(tokenizer, q), a) for q, a in PROBES)]
-    rows = [*own, *built_in][:count]
+    """Return up to `count` token sequences: what the model was trained on, if its record has it, then built-in texts.
+
+    Built-in texts in a writing that the tokenizer can only spell byte by byte are left out: nobody would ask this model.
+    """
+    built_in = []
+    for question, answer in PROBES:
+        prompt, completion = completion_ids(tokenizer, _messages(tokenizer, question), answer)
+        if len(completion) <= 2 * len(answer) + 2:
+            built_in.append([*prompt, *completion])
+    rows = [*_recorded(record), *built_in][:count]
     return [ids[: min(_MOST_TOKENS, context)] for ids in rows if ids]
 
 

@@ -86,6 +86,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     gate = _judge(equal, effect, left, _limits(params, dtype), dtype, tokenizer_folder(stack), folder, ctx)
     facts = {"kind": "model", "dtype": dtype, "source": record.get("source"), "merged_from": record.get("id"),
              "stack": [{"kind": "model", "path": "."}], "reference": record.get("reference"),
+             "probe": None if gate else record.get("probe"),  # it answers like the adapter: the same numbers hold
              "verified": {"merged_against_adapter": equal.as_json(), "adapter_against_base": effect.as_json()},
              **tokenizer_hashes(folder, tokenizer)}
     summary: dict[str, Any] = {"dtype": dtype, "untied": untied, "merged_against_adapter": equal.as_json(),
