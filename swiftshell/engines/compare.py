@@ -15,6 +15,7 @@ import torch
 from swiftshell.engines.generate import completion_ids, logits_of
 
 _MOST_TOKENS = 256  # per probe text: with a vocabulary of 150,000 its logits take 150 MB of disk
+_ENOUGH_TOKENS = 256
 
 # What is read when nothing better is known of a model. Answers are teacher-forced; nothing is generated.
 PROBES: tuple[tuple[str, str], ...] = (
@@ -61,16 +62,19 @@ class Comparison:
 
 
 def probe_rows(tokenizer: Any, record: Mapping[str, Any], count: int, context: int) -> list[list[int]]:
-    """Return up to `count` token sequences: what the model was trained on, if its record has it, then built-in texts.
+    """Return up to `count` token sequences: what the model was trained on, else (or if that is little) built-in texts.
 
-    Built-in texts in a writing that the tokenizer can only spell byte by byte are left out: nobody would ask this model.
+    A small model's difference on texts foreign to it says nothing about its work, so its own come first. Built-in texts in a writing that the tokenizer can only spell byte by byte are left out: nobody would ask this model.
     """
+    own = _recorded(record)[:count]
+    if sum(map(len, own)) >= _ENOUGH_TOKENS:
+        return [ids[: min(_MOST_TOKENS, context)] for ids in own]
     built_in = []
     for question, answer in PROBES:
         prompt, completion = completion_ids(tokenizer, _messages(tokenizer, question), answer)
         if len(completion) <= 2 * len(answer) + 2:
             built_in.append([*prompt, *completion])
-    rows = [*_recorded(record), *built_in][:count]
+    rows = [*own, *built_in][:count]
     return [ids[: min(_MOST_TOKENS, context)] for ids in rows if ids]
 
 
