@@ -15,7 +15,7 @@ import torch
 from swiftshell.engines.generate import completion_ids, logits_of
 
 _MOST_TOKENS = 256  # per probe text: with a vocabulary of 150,000 its logits take 150 MB of disk
-_ENOUGH_TOKENS = 256
+_ENOUGH_TOKENS = 256  # of a model's own texts; with fewer, built-in ones are added
 
 # What is read when nothing better is known of a model. Answers are teacher-forced; nothing is generated.
 PROBES: tuple[tuple[str, str], ...] = (
@@ -64,7 +64,8 @@ class Comparison:
 def probe_rows(tokenizer: Any, record: Mapping[str, Any], count: int, context: int) -> list[list[int]]:
     """Return up to `count` token sequences: what the model was trained on, else (or if that is little) built-in texts.
 
-    A small model's difference on texts foreign to it says nothing about its work, so its own come first. Built-in texts in a writing that the tokenizer can only spell byte by byte are left out: nobody would ask this model.
+    A small model's difference on texts foreign to it says nothing about its work, so its own come first.
+    Built-in texts in a writing that the tokenizer can only spell byte by byte are left out: nobody would ask them.
     """
     own = _recorded(record)[:count]
     if sum(map(len, own)) >= _ENOUGH_TOKENS:

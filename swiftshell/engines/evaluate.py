@@ -16,6 +16,7 @@ from swiftshell.data.load import load_input
 from swiftshell.engines import generate
 from swiftshell.engines.assemble import (
     assemble,
+    context_length,
     context_of,
     forget,
     load_config,
@@ -195,7 +196,7 @@ def _answer(model: Any, tokenizer: Any, subject: Subject, params: Any, log: RowL
     size = params.batch_size if params.batch_size != "auto" else generate.auto_batch_size(model)
     lengths = [len(t.prompt) for t in subject.tokens]
     how = generate.Sampling(max_new_tokens=params.max_new_tokens)
-    for batch in generate.by_length(lengths, size, generate.context_length(model) - params.max_new_tokens):
+    for batch in generate.by_length(lengths, size, context_length(model) - params.max_new_tokens):
         if all(i in subject.measured.answers for i in batch):
             continue
         answers = generate.answer(model, tokenizer, [subject.tokens[i].prompt for i in batch], how)

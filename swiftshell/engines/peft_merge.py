@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +138,14 @@ def _merge(model: Any, tell: Callable[[int, int], None]) -> Any:
 
     layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
     for number, layer in enumerate(layers):
-        layer.merge = _counted(layer.merge, lambda n=number: tell(n + 1, len(layers)))
+        layer.merge = _counted(layer.merge, partial(tell, number + 1, len(layers)))
     try:
         return model.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise fail("merge.not_finite", reason=" ".join(str(error).split())[:300], exit_code=3) from error
 
 
-def _counted(function: Callable[..., Any], after: Callable[[], None]) -> Callable[..., Any]:
+def _counted(function: Callable[..., Any], after: Callable[[], Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
         after()

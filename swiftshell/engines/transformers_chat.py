@@ -215,7 +215,8 @@ class _Writer:
 
     def __init__(self, model: Any, tokenizer: Any, ids: list[int], how: Any, context: int,
                  cancelled: threading.Event) -> None:
-        self.tokens, self.finish_reason, self.failure = 0, "cancelled", None
+        self.tokens, self.finish_reason = 0, "cancelled"
+        self.failure: Exception | None = None
         self._streamer = _Pieces(tokenizer)
         self._work = (model, tokenizer, ids, how, min(how.max_new_tokens, context - len(ids)), cancelled)
 

@@ -43,8 +43,8 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
         fit = [i for i in batch if done.get(i, {}).get("finish_reason") != TOO_LONG]
         how = generate.Sampling(params.max_new_tokens, params.temperature, params.top_p, seed=request.seed + number)
         answers = dict(zip(fit, generate.answer(model, tokenizer, [ids[i] for i in fit], how), strict=True))
-        lines = [{"row": i, "answer": answers[i].text, "finish_reason": answers[i].finish_reason,
-                  "tokens": answers[i].tokens} for i in missing]
+        lines: list[dict[str, Any]] = [{"row": i, "answer": answers[i].text, "finish_reason": answers[i].finish_reason,
+                                        "tokens": answers[i].tokens} for i in missing]
         log.append(lines)
         done |= {line["row"]: line for line in lines}
         ctx.progress(len(done), len(ids), "rows")
@@ -56,7 +56,8 @@ def _mark_too_long(loaded: list[Any], ids: list[list[int]], context: int, done: 
                    ctx: Context) -> None:
     """Give rows that the model cannot read a line without an answer, and say how many they are."""
     long = [i for i in range(len(ids)) if len(ids[i]) >= context]
-    new = [{"row": i, "answer": None, "finish_reason": TOO_LONG, "tokens": 0} for i in long if i not in done]
+    new: list[dict[str, Any]] = [{"row": i, "answer": None, "finish_reason": TOO_LONG, "tokens": 0}
+                                 for i in long if i not in done]
     log.append(new)
     done |= {line["row"]: line for line in new}
     if long:

