@@ -38,7 +38,7 @@ def chat_model(workspace: Workspace, model: str | None, lineage: str | None) -> 
         raise fail("plan.lineage_unknown", lineage=lineage, lineages=", ".join(lineages) or "-")
     entry = newest_model(board, chosen)
     if entry is None:
-        raise fail("plan.nothing_downloaded", stage="chat")
+        raise fail("plan.no_model_to_ask")
     return entry.id, entry.path
 
 

@@ -65,16 +65,25 @@ def type_words(entry: dict[str, Any], schema: dict[str, Any]) -> str:
     return " ".join([words, *bounds])
 
 
+def _nearest(topic: str) -> str:
+    """Return the topics a person may have meant: a setting without its stage, or the stage that looks most like it."""
+    settings: dict[str, list[str]] = {}
+    for stage in registry.PIPELINE:
+        for name in registry.get(stage).params.model_fields:
+            settings.setdefault(name, []).append(f"{stage}.{name}")
+    near = get_close_matches(topic, [*registry.names(), *settings], n=1, cutoff=0.6)
+    return ", ".join(settings.get(near[0], [near[0]])) if near else ""
+
+
 def _run(topic: str, workspace: str | None) -> dict[str, Any]:
     from swiftshell.api.runs import find_run, notes_of, run_facts
     from swiftshell.run.files import read_json_or_none
     from swiftshell.run.workspace import open_workspace
 
     try:
-        run = find_run(open_workspace(workspace), topic)
+        run = find_run(open_workspace(workspace, create=False), topic)
     except SwiftshellError:
-        near = get_close_matches(topic, registry.names(), n=1, cutoff=0.3)
         raise fail("cli.explain_unknown", topic=topic, stages=" ".join(registry.PIPELINE),
-                   nearest=near[0] if near else "-") from None
+                   nearest=_nearest(topic) or "-") from None
     plan = read_json_or_none(run.plan) or {}
     return {"kind": "run", **run_facts(run), "plan": plan, "notes": [n.as_json() for n in notes_of(run)]}

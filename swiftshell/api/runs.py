@@ -11,22 +11,27 @@ from swiftshell.jobs import control, launch, reconcile
 from swiftshell.plan.model import Plan
 from swiftshell.run.files import read_json_or_none
 from swiftshell.run.paths import AttemptPaths, RunPaths
-from swiftshell.run.workspace import Workspace, list_runs
+from swiftshell.run.workspace import Workspace, list_runs, open_workspace
 
 
 def submit(plan: Plan) -> RunPaths:
     """Write the run directory and start its detached runner.
 
+    The workspace becomes one here: looking and planning leave no trace in a folder.
+
     Raises:
         SwiftshellError: the directory cannot be written, or the runner did not come up.
     """
+    open_workspace(plan.workspace)
     run = launch.create(plan.workspace / "runs", plan.run, plan.recipe_text, plan.as_json(), plan.requests())
     launch.start(run.root)
     return run
 
 
-def find_run(workspace: Workspace, text: str | None) -> RunPaths:
+def find_run(workspace: Workspace, text: str | None, *, live: bool = False) -> RunPaths:
     """Return a run by its id, by enough of it to be the only one, or the newest.
+
+    With `live` (to stop or to watch) a nameless run is the one that is not over, and the newest only if all are.
 
     Raises:
         SwiftshellError: none or several fit; the nearest are named.
@@ -35,7 +40,7 @@ def find_run(workspace: Workspace, text: str | None) -> RunPaths:
     if not runs:
         raise fail("cli.no_runs", workspace=str(workspace.root))
     if not text:
-        return runs[0]
+        return (_only_live(runs) if live else None) or runs[0]
     ids = [r.id for r in runs]
     fits = [r for r in runs if r.id == text] or [r for r in runs if text in r.id]
     if len(fits) > 1:
@@ -44,6 +49,14 @@ def find_run(workspace: Workspace, text: str | None) -> RunPaths:
         near = get_close_matches(text, ids, n=2, cutoff=0.3)
         raise fail("cli.run_unknown", run=text, workspace=str(workspace.root), nearest=", ".join(near or ids[:1]))
     return fits[0]
+
+
+def _only_live(runs: list[RunPaths]) -> RunPaths | None:
+    """Return the one run that is not over, or None; which of several is the person's to say."""
+    found = [run for run in runs if reconcile.status(run).status != "over"]
+    if len(found) > 1:
+        raise fail("cli.several_live", matches=", ".join(r.id for r in found[:5]))
+    return found[0] if found else None
 
 
 def run_facts(run: RunPaths) -> dict[str, Any]:
@@ -80,9 +93,9 @@ def live_runs(workspace: Workspace) -> list[dict[str, Any]]:
     return [f for f in runs_facts(workspace) if f["status"] != "over"]
 
 
-def request_stop(run: RunPaths, how: control.How = "checkpoint") -> None:
-    """Ask a run to stop: `checkpoint` saves first, `kill` does not."""
-    control.stop(run, how)
+def request_stop(run: RunPaths, how: control.How = "checkpoint") -> str:
+    """Ask a run to stop: `checkpoint` saves first, `kill` does not. Returns `over` if there was nothing to stop."""
+    return control.stop(run, how)
 
 
 def resume(run: RunPaths) -> control.Resumed:

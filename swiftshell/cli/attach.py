@@ -12,7 +12,7 @@ from swiftshell.result import Result
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help=t("cli.run_id"))
+    parser.add_argument("run", nargs="?", metavar="RUN", help=t("cli.run_id_live"))
 
 
 def run(args: argparse.Namespace) -> Result[Any]:
@@ -20,4 +20,5 @@ def run(args: argparse.Namespace) -> Result[Any]:
     from swiftshell.api.runs import find_run
     from swiftshell.run.workspace import open_workspace
 
-    return follow_until_over(find_run(open_workspace(args.workspace), args.run), args, stop_on_interrupt=False)
+    found = find_run(open_workspace(args.workspace, create=False), args.run, live=True)
+    return follow_until_over(found, args, stop_on_interrupt=False)

@@ -15,6 +15,7 @@ from swiftshell.result import Result
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help=t("cli.run_model"))
+    parser.add_argument("--model", dest="named", metavar="M", help=t("cli.model_again"))
     parser.add_argument("--system", metavar="TEXT", help=t("cli.system"))
     parser.add_argument("--lineage", metavar="NAME", help=t("cli.run_lineage"))
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help=t("cli.max_new_tokens"))
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> Result[Any]:
     from swiftshell.render.talk import talk
     from swiftshell.run.workspace import open_workspace
 
-    workspace = open_workspace(args.workspace)
-    name, _ = chat_model(workspace, args.model, args.lineage)
-    talk(workspace, args.model, args.lineage, name, args.system, generation(args))
+    workspace = open_workspace(args.workspace, create=False)
+    model = args.named or args.model
+    name, _ = chat_model(workspace, model, args.lineage)
+    talk(workspace, model, args.lineage, name, args.system, generation(args))
     return Result(None)

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     """Answer."""
     from swiftshell.run.workspace import open_workspace
 
-    workspace = open_workspace(args.workspace)
+    workspace = open_workspace(args.workspace, create=False)
     if args.prompt is not None:
         return _one(args, workspace)
     if not args.rows or not args.out:

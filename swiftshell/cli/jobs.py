@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     from swiftshell.api.runs import live_runs
     from swiftshell.run.workspace import open_workspace
 
-    workspace = open_workspace(args.workspace)
+    workspace = open_workspace(args.workspace, create=False)
     found = live_runs(workspace)
     if not args.json:
         if found:

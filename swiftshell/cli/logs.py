@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     from swiftshell.render.log import follow_log, last_lines
     from swiftshell.run.workspace import open_workspace
 
-    found = find_run(open_workspace(args.workspace), args.run)
+    found = find_run(open_workspace(args.workspace, create=False), args.run)
     attempt = None if args.runner else log_of(found, args.step)
     path = found.runner_log if args.runner else attempt.log if attempt else None
     if path is None or not path.is_file():
@@ -34,7 +34,10 @@ def run(args: argparse.Namespace) -> Result[Any]:
     lines = last_lines(path, args.lines)
     if args.json:
         return Result({"run": found.id, "path": str(path), "lines": lines})
-    print("\n".join(lines))
+    if lines:
+        print("\n".join(lines))
+    elif not args.follow:
+        print(t("cli.log_empty", path=path, run=found.id), file=sys.stderr)
     if args.follow:
         try:
             follow_log(path, found)

@@ -17,6 +17,7 @@ from swiftshell.i18n import LANGUAGES, has, language, set_language, t
 from swiftshell.settings import use_saved_language
 
 if TYPE_CHECKING:
+    from swiftshell.errors import Problem
     from swiftshell.result import Result
 
 VERBS = {
@@ -108,7 +109,7 @@ def _verb(verb: str, argv: list[str]) -> int:
 def _run(verb: str, args: argparse.Namespace) -> int:
     if args.plain:
         os.environ["SWIFTSHELL_PLAIN"] = "1"
-    from swiftshell.errors import EXIT_INTERRUPTED, SwiftshellError
+    from swiftshell.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, SwiftshellError
     from swiftshell.result import Result
 
     try:
@@ -117,7 +118,30 @@ def _run(verb: str, args: argparse.Namespace) -> int:
         result = Result(None, problems=list(error.problems), exit_code=error.exit_code)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001  (the last line before the person's eyes)
+        problem = _unexpected(error)
+        code = EXIT_USAGE if problem.code == "core.file_unusable" else EXIT_FAILURE
+        result = Result(None, problems=[problem], exit_code=code)
     return _finish(verb, result, as_json=args.json)
+
+
+def _unexpected(error: Exception) -> Problem:
+    """Return what escaped a verb as a problem: a file that cannot be used is the person's to mend, the rest is ours.
+
+    A traceback is for whoever mends the program: it goes to a file that the message names.
+    """
+    from swiftshell.errors import Problem
+
+    if isinstance(error, OSError) and error.filename is not None:
+        return Problem("core.file_unusable", {"path": os.fspath(error.filename), "why": error.strerror or str(error)})
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="swiftshell-", suffix=".log", delete=False, encoding="utf-8") as log:
+        traceback.print_exception(error, file=log)
+    return Problem("core.unexpected", {"kind": type(error).__name__, "message": str(error), "log": log.name})
 
 
 def _finish(verb: str, result: Result[Any], *, as_json: bool) -> int:
@@ -136,7 +160,9 @@ def _finish(verb: str, result: Result[Any], *, as_json: bool) -> int:
 def _unknown(verb: str) -> int:
     from difflib import get_close_matches
 
-    near = get_close_matches(verb, VERBS, n=1)
+    from swiftshell.stages.registry import PIPELINE
+
+    near = [f"run {verb}"] if verb in PIPELINE else get_close_matches(verb, VERBS, n=1)
     hint = t("cli.unknown_verb.hint_near", nearest=near[0]) if near else t("cli.unknown_verb.hint")
     print(f"{t('core.error')}[cli.unknown_verb]: {t('cli.unknown_verb', verb=verb)}\n{t('core.hint')}: {hint}",
           file=sys.stderr)

@@ -65,12 +65,10 @@ def _check(args: argparse.Namespace) -> Result[Any]:
 
 
 def _find(name: str) -> Path:
-    from swiftshell.recipe.catalog import find, shipped
+    from swiftshell.recipe.catalog import closest, find
 
     path: Path | None = find(name)
     if path is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, [r.name for r in shipped()], n=1, cutoff=0.3)
-        raise fail("plan.recipe_not_found", name=name, stages="", nearest=near[0] if near else "-")
+        near = closest(name)
+        raise fail("recipe.shipped_unknown" if near else "recipe.shipped_unknown_far", name=name, nearest=near)
     return path

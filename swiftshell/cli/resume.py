@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from swiftshell.cli.output import follow_until_over
-from swiftshell.errors import EXIT_OK, fail
+from swiftshell.errors import Problem
 from swiftshell.i18n import t
 from swiftshell.result import Result
 
@@ -20,13 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Result[Any]:
     """Resume and follow."""
-    from swiftshell.api.runs import find_run, resume
+    from swiftshell.api.runs import find_run, resume, run_facts
     from swiftshell.run.workspace import open_workspace
 
-    found = find_run(open_workspace(args.workspace), args.run)
+    found = find_run(open_workspace(args.workspace, create=False), args.run)
     report = resume(found)
     if report.how == "nothing":
-        raise fail("cli.resume_nothing", exit_code=EXIT_OK, run=found.id, recipe=found.recipe)
+        note = Problem("cli.resume_nothing", {"run": found.id, "recipe": str(found.recipe)}, severity="note")
+        return Result(run_facts(found), notes=[note])
     if not args.json:
         where = report.checkpoint.name if report.checkpoint else "-"
         print(t("cli.resume_from", run=found.id, step=report.step, how=t(f"cli.resume_{report.how}", checkpoint=where)))

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     from swiftshell.api.runs import submit
     from swiftshell.run.workspace import open_workspace
 
-    workspace = open_workspace(args.workspace)
+    workspace = open_workspace(args.workspace, create=False)
     plan = plan_target(workspace, args.target, _options(args), sets=args.sets, fresh=args.fresh)
     if args.dry_run:
         if not args.json:
@@ -62,6 +62,9 @@ def run(args: argparse.Namespace) -> Result[Any]:
 def _options(args: argparse.Namespace) -> Any:
     from swiftshell.plan.quick import Options
 
+    for name in ("model", "policy", "reference", "lineage", "dataset", "data", "eval_data", "out"):
+        if getattr(args, name) == "":  # an unset variable of a script: choosing from the board instead would surprise
+            raise fail("cli.value_empty", flag="--" + name.replace("_", "-"))
     return Options(model=args.model, policy=args.policy, reference=args.reference, dataset=args.dataset, data=args.data,
                    eval_data=args.eval_data, lineage=args.lineage, continue_=args.continue_, output_dir=args.out,
                    seed=42 if args.seed is None else args.seed, columns=dict(pair(c, "--column") for c in args.columns))

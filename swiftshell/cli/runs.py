@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     from swiftshell.api.runs import find_run, run_facts, runs_facts
     from swiftshell.run.workspace import open_workspace
 
-    workspace = open_workspace(args.workspace)
+    workspace = open_workspace(args.workspace, create=False)
     if args.run:
         facts = run_facts(find_run(workspace, args.run))
         if not args.json:

@@ -14,6 +14,7 @@ from swiftshell.result import Result
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help=t("cli.run_model"))
+    parser.add_argument("--model", dest="named", metavar="M", help=t("cli.model_again"))
     parser.add_argument("--port", type=int, metavar="PORT", help=t("cli.serve_port"))
     parser.add_argument("--listen", metavar="ADDRESS", help=t("cli.serve_listen"))
     parser.add_argument("--lineage", metavar="NAME", help=t("cli.run_lineage"))
@@ -32,6 +33,6 @@ def run(args: argparse.Namespace) -> Result[Any]:
     given = {"port": args.port, "host": args.listen}
     params: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
     sets = [f"{k}={v}" for k, v in (pair(s, "--set") for s in args.sets)]
-    options = Options(model=args.model, lineage=args.lineage, params=params)
-    plan = plan_stage(open_workspace(args.workspace), "serve", options, sets=sets, fresh=True)
+    options = Options(model=args.named or args.model, lineage=args.lineage, params=params)
+    plan = plan_stage(open_workspace(args.workspace, create=False), "serve", options, sets=sets, fresh=True)
     return follow_until_over(submit(plan), args, detach=args.detach)

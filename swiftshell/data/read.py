@@ -181,6 +181,8 @@ def _decoded_lines(file: IO[bytes], path: Path, report: Report) -> Iterator[str]
 def _not_utf8(path: Path, line: int, raw: bytes, at: int) -> Problem:
     found = " ".join(f"{byte:02x}" for byte in raw[at : at + 4])
     values = {"bytes": found, "guess": _guess_encoding(raw)}
+    if values["guess"] != "UTF-16" and b"\0" in raw:
+        return Problem("data.binary", {"bytes": found, "path": str(path)}, file=str(path), line=line, column=at + 1)
     return Problem("data.encoding", values, file=str(path), line=line, column=at + 1)
 
 

@@ -18,6 +18,7 @@ from swiftshell.errors import Problem
 
 LANGUAGES = ("en", "zh")
 _HERE = Path(__file__).parent
+_FOREIGN = ("why", "reason", "message", "type")  # values that hold words of the system's, Python's or JSON's
 _current: list[str] = []
 
 
@@ -111,4 +112,10 @@ def place(problem: Problem) -> str:
 def _values(problem: Problem) -> dict[str, Any]:
     places = {"file": problem.file, "line": problem.line, "column": problem.column, "row": problem.row,
               "field": problem.field_name}
-    return {**{k: v for k, v in places.items() if v is not None}, **problem.values}
+    told = {k: _translated(v) if k in _FOREIGN else v for k, v in problem.values.items()}
+    return {**{k: v for k, v in places.items() if v is not None}, **told}
+
+
+def _translated(text: Any) -> Any:
+    """Return what the system or a library said in the language in force, where the catalogue knows it."""
+    return t(f"said.{text}") if isinstance(text, str) and has(f"said.{text}") else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,23 @@ def _reading(item: PlanInput) -> dict[str, Any]:
 
 
 def outputs(steps: list[PlanStep]) -> Iterable[Problem]:
-    """Refuse output folders that hold something."""
+    """Refuse output folders that hold something or could not be made after all the work."""
     for step in steps:
         folder = step.output_dir
-        if folder is not None and step.restored_from is None and folder.exists() and any(folder.iterdir()):
+        if folder is None:
+            continue
+        parent = next(p for p in (folder, *folder.parents) if _is_there(p))
+        if parent == folder and not folder.is_dir():
+            yield Problem("plan.output_not_folder", {"path": str(folder)})
+        elif not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            yield Problem("plan.output_unwritable", {"path": str(folder), "parent": str(parent)})
+        elif parent == folder and step.restored_from is None and any(folder.iterdir()):
             yield Problem("plan.output_exists", {"path": str(folder)})
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether something lies at a path; what cannot be looked at counts as absent."""
+    return os.path.exists(path)
 
 
 def disk(steps: list[PlanStep], workspace: Path) -> Iterable[Problem]:

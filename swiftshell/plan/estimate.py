@@ -65,8 +65,10 @@ class Sizes:
                     known = self._model_gib.get(item.producer)
                 elif item.options.get("starter"):
                     known = 0.01
+                elif item.path or item.options.get("path"):
+                    known = _stack_gib(item.path or Path(str(item.options["path"])))
                 else:
-                    known = _stack_gib(item.path or Path(str(item.options.get("path", ""))))
+                    known = None  # on a hub
                 if known is not None:
                     found.append(known)
         return max(found, default=None)

@@ -303,7 +303,10 @@ def data_spec(text: str) -> dict[str, Any]:
         return {"repo": text.removeprefix("hf://")}
     path = Path(text).expanduser()
     if not path.exists():
-        raise fail("plan.data_not_found", name=text, nearest=_nearest_file(path), cwd=os.getcwd())
+        near = _nearest_file(path)
+        raise fail("plan.data_not_found" if near else "plan.data_not_found_far", name=text, nearest=near, cwd=os.getcwd())
+    if not path.is_file() and not path.is_dir():  # a pipe would be empty, or wait for ever, at the second look
+        raise fail("plan.data_not_file", name=text)
     return {"path": str(path.absolute())}
 
 
@@ -313,9 +316,9 @@ def _nearest_file(path: Path) -> str:
     try:
         names = [p.name for p in path.parent.iterdir()]
     except OSError:
-        return "-"
-    near = get_close_matches(path.name, names, n=1)
-    return str(path.parent / near[0]) if near else "-"
+        return ""
+    near = get_close_matches(path.name, [n for n in names if n != path.name], n=1)  # a dangling link has its own name
+    return str(path.parent / near[0]) if near else ""
 
 
 def _starter_params(stage: str, lineage: str) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class Resolver:
         self.steps: list[PlanStep] = []
         self.problems: list[Problem] = []
         self.notes: list[Problem] = list(recipe.notes)
-        self.cache = workspace / ".swiftshell" / "cache"
+        own = workspace / ".swiftshell"
+        self.cache = own / "cache" if own.is_dir() else None  # a folder that is no workspace yet stays as it is
         self.sizes = estimate.Sizes(workspace)
 
     def plan(self) -> Plan:

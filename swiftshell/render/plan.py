@@ -149,6 +149,9 @@ def _totals(plan: Json) -> str:
     else:
         time = t("render.at_least", value=words.duration(known_s)) if known_s else t("render.unknown")
     known_gib = sum(d for d in disks if d is not None)
-    disk = words.gib(known_gib) if None not in disks else t("render.at_least", value=words.gib(known_gib))
+    if None not in disks:
+        disk = words.gib(known_gib)
+    else:
+        disk = t("render.at_least", value=words.gib(known_gib)) if known_gib else t("render.unknown")
     network = t("render.yes") if any(step.get("network") for step in todo) else t("render.no")
     return t("render.plan.totals", steps=len(plan["steps"]), time=time, disk=disk, network=network)

@@ -27,6 +27,6 @@ def print_recipes(recipes: Sequence[Mapping[str, Any]], stream: IO[str] | None =
     for recipe in recipes:
         stages = " ".join(dict.fromkeys(recipe.get("stages") or []))
         table.add_row(
-            Text(str(recipe["name"]), style="bold", overflow="fold"), stages, recipe.get("summary", "")
+            Text(str(recipe["name"]), style="bold", no_wrap=True), stages, recipe.get("summary", "")
         )
     console.print(table)

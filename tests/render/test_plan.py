@@ -64,7 +64,7 @@ def test_full_plan(show: Show, plan: Json) -> None:
         "defaults max_length 256",
         "also into /out/kto",
         "models sft.adapter, kto.adapter",
-        "3 steps, time at least 1:00, disk at least 512 MiB, network: yes",
+        "steps: 3, time: at least 1:00, disk: at least 512 MiB, network: yes",
         "swiftshell run kto",
     ):
         assert part in text, part
@@ -94,4 +94,4 @@ def test_a_plan_of_a_stage_that_is_gone_still_shows(show: Show, plan: Json) -> N
 
 def test_everything_reused(show: Show, plan: Json) -> None:
     plan["steps"] = plan["steps"][:1]
-    assert "1 steps, time 0.0 s" in show(print_plan, plan)
+    assert "steps: 1, time: 0.0 s" in show(print_plan, plan)
