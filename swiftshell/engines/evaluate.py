@@ -23,6 +23,7 @@ from swiftshell.engines.assemble import (
     load_tokenizer,
     stack_of,
     tokenizer_folder,
+    trained_on,
     use_available_cores,
 )
 from swiftshell.engines.evaluate_report import METRIC_COLUMNS, Measured, write_report
@@ -87,6 +88,8 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
         raise fail("evaluate.no_models")
     subjects = [_subject(ref, number) for number, ref in enumerate(request.many("models"))]
     references = _references(subjects) if {"preference_accuracy", "preference_auc"} & set(where) else []
+    if any(s.kind == "quantized_model" or trained_on(s.record) != "none" for s in subjects):
+        import bitsandbytes  # noqa: F401 - before PEFT, which looks for it once and remembers
     ctx.phase("tokenizing")
     for subject in (*subjects, *references):
         _tokenize(subject, rows, where, params.max_length, data)
@@ -124,7 +127,7 @@ def _what_can_be_measured(metrics: Sequence[str], rows: list[HeldoutRow],
 
 def _subject(ref: InputRef, number: int) -> Subject:
     name = ref.name or (ref.artifact or {}).get("name") or ref.path.name or f"model {number + 1}"
-    key = tuple(entry["path"] for entry in stack_of(ref.artifact, ref.path))
+    key = tuple(str(Path(entry["path"]).resolve()) for entry in stack_of(ref.artifact, ref.path))
     return Subject(name=str(name), kind=ref.kind, record=ref.artifact, path=ref.path, key=key)
 
 

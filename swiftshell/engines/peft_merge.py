@@ -69,7 +69,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     rows = probe_rows(tokenizer, record, params.probe_rows, context_length(model))
     recorded = _Probes(ctx, rows)
     plain = recorded.of(model, "base")
-    model = add_adapters(model, stack)
+    model = add_adapters(model, stack, quantized=trained_on(record) != "none")
     adapter = recorded.of(model, "adapter")
     _continue_or_stop(ctx)
     ctx.phase("merging")

@@ -112,7 +112,10 @@ class Talker:
         from swiftshell.run import artifact
 
         assemble.use_available_cores()
-        record = artifact.read(folder)
+        try:
+            record = artifact.read(folder)
+        except ValueError as error:
+            raise fail("infer.unreadable_model", file=str(folder), reason=str(error)) from error
         self.model, self.tokenizer = assemble.assemble(record, folder, dtype=dtype)
         self.context = assemble.context_length(self.model)
         self.facts = {"model": (record or {}).get("name") or folder.name, "context": self.context,

@@ -215,3 +215,29 @@ def test_a_model_without_chat_template_is_measured_on_plain_text(tiny_plain: Pat
     found = ran.outcome.summary["models"][0]["metrics"]
     assert found["perplexity"][0] > 1
     assert found["perplexity"][3] == 5
+
+
+def test_wrong_rules_are_refused_with_their_row(tiny: Path, tmp_path: Path, run_step: Runner) -> None:
+    given = heldout(3)
+    given[1]["rules"] = {"containz": ["The"]}
+    with pytest.raises(SwiftshellError) as caught:
+        run_step("evaluate", {}, inputs(write_jsonl(tmp_path / "rules.jsonl", given), model_ref("models", tiny)))
+    assert caught.value.problems[0].row == 2
+    assert "contains" in str(caught.value)  # the nearest rule
+
+
+def test_a_real_model_prefers_a_storys_own_ending(shared_data: Path, tmp_path: Path, run_step: Runner) -> None:
+    """A pretrained model without chat template, on the kind of text it knows: the numbers must mean something."""
+    text = (shared_data / "real" / "data" / "tinystories_2M_cased.txt").read_text(encoding="utf-8")
+    stories = [" ".join(s.split()) for s in text.split("<|endoftext|>")]
+    short = [s for s in stories if 300 < len(s) < 700][:160]
+    halves = [(s[: s.index(". ", len(s) // 2) + 1], s[s.index(". ", len(s) // 2) + 1:]) for s in short
+              if ". " in s[len(s) // 2:]]
+    data = [{"prompt": start, "reference": end, "chosen": end, "rejected": halves[(i + 1) % len(halves)][1]}
+            for i, (start, end) in enumerate(halves)]
+    ran = run_step("evaluate", {"max_new_tokens": 4},
+                   inputs(write_jsonl(tmp_path / "stories.jsonl", data),
+                          model_ref("models", shared_data / "real" / "models" / "stories260k")))
+    found = ran.outcome.summary["models"][0]["metrics"]
+    assert found["preference_accuracy"][1] > 0.6, found  # even the low end of the interval
+    assert found["perplexity"][0] < 12

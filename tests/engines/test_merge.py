@@ -15,7 +15,7 @@ import torch
 from swiftshell.engines import peft_merge
 from swiftshell.errors import SwiftshellError
 from swiftshell.stages.base import InputRef
-from tests.engines.conftest import Ran, Runner, model_ref
+from tests.engines.conftest import FAST, Ran, Runner, data_ref, model_ref
 
 pytestmark = pytest.mark.engine
 
@@ -147,6 +147,21 @@ def test_an_adapter_from_a_quantized_base_says_what_changed(adapter: Path, run_s
     assert "merge.trained_quantized" in merged.ctx.codes()
     config = json.loads((merged.artifacts["model"] / "config.json").read_text())
     assert "quantization_config" not in config
+
+
+def test_an_adapter_really_trained_in_nf4_is_measured_as_trained_and_merges(tiny: Path, colours: dict[str, Path],
+                                                                            run_step: Runner) -> None:
+    trained = run_step("sft", {**FAST, "quantization": "nf4"},
+                       {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])})
+    assert trained.outcome.artifacts["adapter"]["quantization"] == "nf4"
+    merged = run_step("merge", {}, {"adapter": trained.ref("adapter", "adapter")})
+    assert merged.outcome.gate == []
+    assert merged.outcome.summary["quantized_base"]["method"] == "nf4"
+    ran = run_step("evaluate", {"max_new_tokens": 4},
+                   {"models": (trained.ref("adapter", "models"), merged.ref("model", "models")),
+                    "eval_data": data_ref(colours["dpo"], "eval_data")})
+    as_trained, as_merged = (e["metrics"]["preference_auc"][0] for e in ran.outcome.summary["models"])
+    assert abs(as_trained - as_merged) < 0.1
 
 
 def test_a_full_disk_is_told_before_any_work(adapter: Path, run_step: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
