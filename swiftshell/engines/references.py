@@ -138,7 +138,9 @@ def expectation(
     recorded = lineage.probe
     rows = probe.rows_of(recorded) if recorded else own_rows
     name = lineage.stack.name or str(lineage.stack.path)
-    if recorded and recorded.get("precision") == precision.as_json():
+    # A merged model quantized anew is not the adapter on quantized weights whose numbers it carries.
+    requantized = lineage.stack.record.get("stage") == "merge" and precision.quantization != "none"
+    if recorded and recorded.get("precision") == precision.as_json() and not requantized:
         return Expectation(rows, list(recorded["logps"]), "recorded", name)
     if lineage.stack.same_as(reference):
         return Expectation(rows, probe.independent_logps(models.reference, rows, precision), "computed", name)

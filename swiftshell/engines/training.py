@@ -40,7 +40,7 @@ def start(ctx: Context) -> None:
     """Begin a step: the libraries take seconds to import, so it is said first; then come the rows."""
     phase(ctx, "starting")
     loading.use_one_gpu()
-    import transformers  # noqa: F401
+    from transformers import AutoTokenizer  # noqa: F401
 
     phase(ctx, "tokenizing")
 

@@ -167,3 +167,30 @@ def test_full_fine_tuning_of_quantized_weights_is_refused(
             {"policy": model_ref("policy", tiny), "train_data": data_ref(colours["sft"])},
         )
     assert refused.value.problems[0].code == "train.full_quantized"
+
+
+def test_a_round_on_nf4_can_be_followed_by_one_in_float32(
+    sft: Ran, colours: dict[str, Path], run_step: Runner
+) -> None:
+    """The reference stays the same SFT adapter; its numbers are computed where none are recorded in this precision."""
+    reference = sft.ref("adapter", "reference")
+    data = {"reference": reference, "train_data": data_ref(colours["kto"])}
+    short = {**FAST, "max_steps": 2}
+    first = run_step(
+        "kto",
+        {**short, "quantization": "nf4"},
+        {"policy": sft.ref("adapter", "policy"), **data},
+        name="first",
+    )
+    kept = first.outcome.artifacts["adapter"]["reference"]["probe"]
+    assert kept["precision"]["quantization"] == "nf4"
+    again = run_step(
+        "kto",
+        {**short, "quantization": "nf4"},
+        {"policy": first.ref("adapter", "policy"), **data},
+        name="again",
+    )
+    (proven,) = [v for code, v in again.ctx.notes if code == "train.reference_proven"]
+    assert proven["source"] == "recorded"
+    plain = run_step("kto", short, {"policy": first.ref("adapter", "policy"), **data}, name="plain")
+    assert "train.reference_computed" in plain.ctx.codes()
