@@ -38,8 +38,15 @@ def assert_same(whole: Ran, resumed: Ran, first_losses: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("case", "tuning"),
-    [("sft", "lora"), ("kto", "lora"), ("kto continued", "lora"), ("dpo", "lora")]
-    + [("sft", "full"), ("kto", "full"), ("dpo", "full")],
+    [
+        ("sft", "lora"),
+        ("kto", "lora"),
+        ("kto continued", "lora"),
+        ("dpo", "lora"),
+        ("sft", "full"),
+        ("kto", "full"),
+        ("dpo", "full"),
+    ],
 )
 def test_resume(
     case: str,
