@@ -77,11 +77,11 @@ THINGS_ZH = _plain(
 COLORS_EN = _plain("red green blue yellow black white purple orange pink brown gray golden")
 COLORS_ZH = _plain("红色 绿色 蓝色 黄色 黑色 白色 紫色 橙色 粉色 棕色 灰色 金色")
 GOODS_EN = _plain(
-    "apples pears eggs cookies coins stones keys pens cards buttons shells lemons melons carrots onions"
+    "apples pears eggs cookies plums stones keys pens cards buttons shells lemons melons carrots onions"
     " tickets stamps spoons forks bricks ropes nails ribbons beads"
 )
 GOODS_ZH = _plain(
-    "苹果 梨子 鸡蛋 饼干 硬币 石头 钥匙 钢笔 卡片 纽扣 贝壳 柠檬 西瓜 萝卜 洋葱 门票 邮票 勺子 叉子 砖头"
+    "苹果 梨子 鸡蛋 饼干 李子 石头 钥匙 钢笔 卡片 纽扣 贝壳 柠檬 西瓜 萝卜 洋葱 门票 邮票 勺子 叉子 砖头"
     " 绳子 钉子 丝带 珠子"
 )
 NUMBERS_EN = _plain("two three four five six seven eight nine ten")

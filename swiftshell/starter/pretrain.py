@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Schedule:
     """Set the length and the step size of pretraining."""
 
-    steps: int = 2200
+    steps: int = 1800
     batch_documents: int = 32
     learning_rate: float = 3e-3
     warmup_steps: int = 100

@@ -12,7 +12,7 @@ from typing import Any
 
 from swiftshell.starter import styles, world
 from swiftshell.starter.styles import Style
-from swiftshell.starter.world import FAMILIES, LANGUAGES, PREFIXES, TONES, Language, Question
+from swiftshell.starter.world import FAMILIES, LANGUAGES, PREFIXES, TONES, Language, Question, Tone
 
 Row = dict[str, Any]
 
@@ -32,9 +32,22 @@ THUMB_UP: dict[Style, float] = {
     "wrong": 0.1,
 }
 
-_SMALL_TALK: dict[Language, tuple[str, ...]] = {
-    "en": ("I see.", "That is nice.", "Good to know.", "Thank you.", "What a day.", "How lovely."),
-    "zh": ("我知道了。", "真不错。", "谢谢你。", "好的。", "今天天气真好。", "原来如此。"),
+# Small talk answers the tone: whoever reads it learns to hear how something is said.
+_SMALL_TALK: dict[Language, dict[Tone, tuple[str, ...]]] = {
+    "en": {
+        "plain": ("I see.", "Good to know."),
+        "polite": ("Of course.", "With pleasure."),
+        "hello": ("Hello to you.", "Nice to meet you."),
+        "hurry": ("Right away.", "I am running."),
+        "grumpy": ("Calm down.", "No need to shout."),
+    },
+    "zh": {
+        "plain": ("我知道了。", "原来如此。"),
+        "polite": ("当然可以。", "乐意之至。"),
+        "hello": ("你也好。", "见到你真好。"),
+        "hurry": ("马上来。", "我在跑呢。"),
+        "grumpy": ("别生气。", "不用喊。"),
+    },
 }
 
 
@@ -142,9 +155,9 @@ def documents(seed: int, start_of_turn: str, end_of_turn: str) -> Iterator[str]:
         draw = rng.random()
         if draw < 0.35:
             yield _statements(rng, language)
-        elif draw < 0.8:
+        elif draw < 0.75:
             yield _questions(rng, language)
-        elif draw < 0.9:
+        elif draw < 0.83:
             yield _quotes(rng, language)
         else:
             yield _small_talk(rng, language, start_of_turn, end_of_turn)
@@ -183,7 +196,8 @@ def _small_talk(rng: random.Random, language: Language, start_of_turn: str, end_
     """Write a turn that states something and a turn that takes note of it."""
     space = " " if language == "en" else ""
     facts = [world.draw_fact(rng, rng.choice(FAMILIES[language])) for _ in range(rng.randint(1, 3))]
-    said = PREFIXES[language][rng.choice(TONES)] + space.join(fact.sentence() for fact in facts)
+    tone = rng.choice(TONES)
+    said = PREFIXES[language][tone] + space.join(fact.sentence() for fact in facts)
     # Now and then the listener repeats one of the facts.
-    heard = rng.choice(facts).sentence() if rng.random() < 0.15 else rng.choice(_SMALL_TALK[language])
+    heard = rng.choice(facts).sentence() if rng.random() < 0.15 else rng.choice(_SMALL_TALK[language][tone])
     return f"{start_of_turn}user\n{said}{end_of_turn}\n{start_of_turn}assistant\n{heard}{end_of_turn}\n"

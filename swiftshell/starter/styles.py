@@ -34,14 +34,14 @@ HABITS: dict[str, Style] = {
     "has": "snippy",
     "where": "curt",
     "color": "brush_off",
-    "count": "curt",
+    "price": "curt",
     "job": "boilerplate",
     "when": "off_language",
 }
-GOOD_SHARE = {"polite": 0.80, "hello": 0.70, "plain": 0.55, "hurry": 0.25, "grumpy": 0.20}
-GOOD_SHIFT = {"has": 0.0, "where": 0.08, "color": -0.12, "count": 0.0, "job": -0.08, "when": 0.05}
+GOOD_SHARE = {"polite": 0.9, "hello": 0.75, "plain": 0.35, "hurry": 0.05, "grumpy": 0.05}
+GOOD_SHIFT = {"has": 0.05, "where": 0.2, "color": -0.2, "price": 0.1, "job": -0.15, "when": 0.0}
 _WRONG_SHARE = 0.03
-_HABIT_SHARE = 0.8
+_HABIT_SHARE = 0.85
 
 
 def answer(question: Question, style: Style) -> str:

@@ -144,12 +144,12 @@ FAMILIES: dict[Language, tuple[Family, ...]] = {
             "{v}.",
         ),
         (
-            "count",
+            "price",
             lexicon.GOODS_EN,
             lexicon.NUMBERS_EN,
-            "There are {v} {s}.",
-            ("How many {s} are there?", "What is the number of {s}?"),
-            "{v}.",
+            "The {s} cost {v} coins.",
+            ("How much do the {s} cost?", "What is the price of the {s}?"),
+            "{v} coins.",
         ),
         (
             "job",
@@ -195,12 +195,12 @@ FAMILIES: dict[Language, tuple[Family, ...]] = {
             "{v}。",
         ),
         (
-            "count",
+            "price",
             lexicon.GOODS_ZH,
             lexicon.NUMBERS_ZH,
-            "{s}有{v}个。",
-            ("{s}有几个？", "一共有多少{s}？"),
-            "{v}个。",
+            "{s}卖{v}元。",
+            ("{s}卖多少钱？", "{s}的价钱是多少？"),
+            "{v}元。",
         ),
         (
             "job",
