@@ -18,6 +18,10 @@ _INCOMPLETE = "checkpoint-is-incomplete.txt"  # transformers' own mark while it 
 _INDEX = ".safetensors.index.json"
 _TRAINERS = {"adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json", "training_args.bin",
              "trainer_state.json", "optimizer.pt"}
+# What transformers, PEFT and TRL write into the folder before the weights: alone, it is a save that broke off.
+_BEFORE_WEIGHTS = {"README.md", "config.json", "generation_config.json", "adapter_config.json", "tokenizer.json",
+                   "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+                   "scheduler.pt", "rng_state.pth"}
 _NEEDED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 _WEIGHTS = (".safetensors", ".bin")
 
@@ -51,7 +55,7 @@ def wrong(path: Path) -> list[str]:
     except OSError as error:
         return [f"{error.filename or path}: {error.strerror}"]
     names = {str(f.relative_to(path)) for f in files}
-    if names & _TRAINERS:
+    if names & (_TRAINERS | _BEFORE_WEIGHTS):
         problems += _wrong_with_trainers(path, names)
     return problems if files else ["empty"]
 

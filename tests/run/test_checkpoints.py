@@ -74,6 +74,16 @@ def test_cut_at_any_length(folder: Path, name: str) -> None:
     assert checkpoints.wrong(folder / "checkpoint-20") == []
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.json", "adapter_config.json", "tokenizer.json", "chat_template.jinja"])
+def test_a_save_that_broke_off_at_its_first_file(folder: Path, name: str) -> None:
+    """What is written before the weights passes for itself and is no checkpoint: the disk was full, or power went."""
+    shutil.rmtree(folder / "checkpoint-20")
+    (folder / "checkpoint-20").mkdir()
+    (folder / "checkpoint-20" / name).write_text("{}")
+    assert "weights: missing" in checkpoints.wrong(folder / "checkpoint-20")
+    assert checkpoints.newest_valid(folder) == folder / "checkpoint-10"
+
+
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"])
 def test_a_missing_part(folder: Path, name: str) -> None:
     (folder / "checkpoint-20" / name).unlink()
