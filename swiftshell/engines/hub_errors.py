@@ -7,6 +7,7 @@ import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swiftshell.errors import EXIT_AUTH, EXIT_NO_RESOURCES, EXIT_STAGE, EXIT_USAGE, SwiftshellError, fail
 from swiftshell.machine import cache
@@ -85,7 +86,7 @@ def offline_missing(repo: Repo, files: list[str] | None = None) -> SwiftshellErr
                 exit_code=EXIT_USAGE)
 
 
-def _from_status(error: BaseException, repo: Repo) -> SwiftshellError:
+def _from_status(error: Any, repo: Repo) -> SwiftshellError:
     """Sort the answers of a hub: what is missing, what is closed, what is only out of order."""
     from huggingface_hub import errors as hub
 

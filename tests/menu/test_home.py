@@ -89,9 +89,9 @@ def test_an_evaluated_model_shows_its_share(workspace: Path, language: Callable[
     report = made(workspace, "evaluate", kind="report", slot="report")
     step = StepPaths(report.parents[1])
     write_json(step.request, {"stage": "evaluate", "inputs": {"models": [{"path": str(sft)}]}})
+    models = [{"name": "sft.adapter", "metrics": {"desirable_share": [0.62, 0.5, 0.7]}}]
     write_json(step.result, {"v": 1, "result": "succeeded", "ended": "2026-11-26T00:00:00+00:00",
-                             "outputs": {"report": "out/report"},
-                             "summary": {"models": [{"name": "sft.adapter", "metrics": {"desirable_share": [0.62, 0.5, 0.7]}}]}})
+                             "outputs": {"report": "out/report"}, "summary": {"models": models}})
     assert "62 %" in rows_of(workspace)["stage:sft"].detail
 
 
