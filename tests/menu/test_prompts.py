@@ -14,8 +14,8 @@ from swiftshell.menu.rows import Heading, Quit, Row
 from tests.menu.conftest import CTRL_C, CTRL_D, CTRL_U, DOWN, ENTER, ESC, RUB_OUT, UP
 
 Press = Callable[..., None]
-ROWS = [Row("sft", "sft", "监督微调"), Heading(), Row("kto", "kto", "偏好对齐"), Row("quantize", "quantize", disabled="needs merge"),
-        Row("dpo", "dpo", "成对对齐", note="pairs")]
+ROWS = [Row("sft", "sft", "监督微调"), Heading(), Row("kto", "kto", "偏好对齐"),
+        Row("quantize", "quantize", disabled="needs merge"), Row("dpo", "dpo", "成对对齐", note="pairs")]
 
 
 def test_enter_takes_the_row_pointed_at(press: Press) -> None:

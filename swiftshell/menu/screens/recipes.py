@@ -14,22 +14,22 @@ _TYPED = "\0typed"
 
 
 def show(session: Session) -> None:
-    """Choose a recipe and do something with it until the person goes back."""
+    """Choose a recipe and do something with it, until one was started or the person goes back."""
     from swiftshell.recipe.catalog import shipped
 
     default: str | None = None
     while True:
         own = own_recipes(Path.cwd())
         rows: list[Row[str] | Heading] = [Row(name, name, t("menu.own_recipe"), style="here") for name in own]
-        rows += [Row(r.name, r.name, r.summary, note=f"{r.summary}  {t('render.stages')}: {' '.join(r.stages)}")
+        rows += [Row(r.name, r.name, r.summary, note=f"{r.summary}  {t('menu.stages', stages=' '.join(r.stages))}")
                  for r in shipped()]
         rows += [Heading(), Row(_TYPED, t("menu.type_recipe"))]
         default = prompts.choose(t("menu.recipes_title"), rows, default=default)
         if default is None:
             return
         name = _typed(session) if default == _TYPED else default
-        if name:
-            _act(session, name)
+        if name and _act(session, name):
+            return  # something ran: the board has changed
 
 
 def own_recipes(folder: Path, most: int = 6) -> list[str]:
@@ -51,7 +51,8 @@ def _typed(session: Session) -> str | None:
     return answer or None
 
 
-def _act(session: Session, name: str) -> None:
+def _act(session: Session, name: str) -> bool:
+    """Do things with one recipe until the person goes back; tell whether it was started."""
     rows = [Row("run", t("menu.recipe_run"), note=t("menu.recipe_run.note"), style="next"),
             Row("show", t("menu.recipe_show")), Row("copy", t("menu.recipe_copy"), note=t("menu.recipe_copy.note")),
             Row("check", t("menu.recipe_check"))]
@@ -59,10 +60,10 @@ def _act(session: Session, name: str) -> None:
     while True:
         answer = prompts.choose(name, rows, default=answer)
         if answer is None:
-            return
+            return False
         if answer == "run":
             if run(session, name):
-                return
+                return True
         else:
             {"show": _show, "copy": _copy, "check": _check}[answer](session, name)
 
