@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name in _PERSONAL or (name.startswith("SWIFTSHELL_") and name not in _OF_THE_TESTS):
             del os.environ[name]
+    # Started with `&` or under nohup, a test run ignores these, and every process it starts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ["LANG"] = "C.UTF-8"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # Loopback servers are asked directly, whatever proxy this machine uses.
