@@ -103,6 +103,18 @@ def resume(run: RunPaths) -> control.Resumed:
     return control.resume(run)
 
 
+def unfinished_like(workspace: Workspace, plan: Plan) -> RunPaths | None:
+    """Return the newest run that was to do just what this plan does, is over and did not succeed."""
+    wanted = [step.fingerprint for step in plan.steps]
+    for run in list_runs(workspace).runs:
+        record = read_json_or_none(run.plan)
+        steps = record.get("steps", []) if isinstance(record, dict) else []
+        if [s.get("fingerprint") for s in steps if isinstance(s, dict)] == wanted:
+            found = reconcile.status(run)
+            return run if found.status == "over" and found.result != "succeeded" else None
+    return None
+
+
 def log_of(run: RunPaths, step_id: str | None = None) -> AttemptPaths | None:
     """Return the attempt whose log a person means: the named step's, else the one that ran last."""
     candidates = [s for s in run.steps() if s.attempts() and (step_id is None or s.id == step_id)]

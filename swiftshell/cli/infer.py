@@ -10,6 +10,8 @@ from swiftshell.errors import EXIT_OK, fail
 from swiftshell.i18n import t
 from swiftshell.result import Result
 
+_RANGES: dict[str, tuple[float, float]] = {"max_new_tokens": (1, 1_000_000), "temperature": (0, 10), "top_p": (0.001, 1)}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -29,6 +31,10 @@ def run(args: argparse.Namespace) -> Result[Any]:
     """Answer."""
     from swiftshell.run.workspace import open_workspace
 
+    generation(args)
+    for name in ("prompt", "rows", "out", "model"):
+        if getattr(args, name) == "":
+            raise fail("cli.value_empty", flag={"rows": "--in"}.get(name, f"--{name}"))
     workspace = open_workspace(args.workspace, create=False)
     if args.prompt is not None:
         return _one(args, workspace)
@@ -38,9 +44,17 @@ def run(args: argparse.Namespace) -> Result[Any]:
 
 
 def generation(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the generation settings a person gave, under transformers' names."""
-    names = ("max_new_tokens", "temperature", "top_p")
-    return {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    """Return the generation settings a person gave, under transformers' names.
+
+    Raises:
+        SwiftshellError: one of them is out of range.
+    """
+    given = {name: value for name in _RANGES if (value := getattr(args, name, None)) is not None}
+    for name, value in given.items():
+        low, high = _RANGES[name]
+        if not low <= value <= high:  # NaN is in no range
+            raise fail("cli.out_of_range", flag="--" + name.replace("_", "-"), value=value, low=f"{low:g}", high=f"{high:g}")
+    return given
 
 
 def _one(args: argparse.Namespace, workspace: Any) -> Result[Any]:
@@ -63,8 +77,8 @@ def _one(args: argparse.Namespace, workspace: Any) -> Result[Any]:
 def _file(args: argparse.Namespace, workspace: Any) -> Result[Any]:
     """Run the infer stage on a file and put its answers where they were asked for."""
     from swiftshell.api.plans import plan_stage
-    from swiftshell.api.runs import outputs_of, submit
-    from swiftshell.cli.output import follow_until_over
+    from swiftshell.api.runs import outputs_of, resume, unfinished_like
+    from swiftshell.cli.output import follow_until_over, submit_and_follow
     from swiftshell.plan.quick import Options
 
     target = Path(args.out).expanduser()
@@ -73,8 +87,16 @@ def _file(args: argparse.Namespace, workspace: Any) -> Result[Any]:
     if not target.absolute().parent.is_dir():
         raise fail("plan.path_missing", path=str(target.absolute().parent), name="--out")
     options = Options(model=args.model, lineage=args.lineage, data=args.rows, params=generation(args))
-    handle = submit(plan_stage(workspace, "infer", options))
-    result = follow_until_over(handle, args)
+    plan = plan_stage(workspace, "infer", options)
+    handle = unfinished_like(workspace, plan)
+    if handle is None:
+        result = submit_and_follow(plan, args)
+    else:  # the same command again goes on where it was interrupted
+        resume(handle)
+        if not args.json:
+            print(t("cli.infer_goes_on", run=handle.id))
+        result = follow_until_over(handle, args)
+    handle = workspace.run(result.data["run"])
     answers = outputs_of(handle, "answers")
     if result.exit_code != EXIT_OK or answers is None:
         return result

@@ -51,8 +51,23 @@ def render_plan(plan: Plan, *, brief: bool = False) -> None:
         print_problems(plan.notes)
 
 
+def submit_and_follow(plan: Plan, args: argparse.Namespace, *, detach: bool = False) -> Result[Any]:
+    """Start a plan and follow it; a Ctrl-C that comes while the runner starts stops the run, it is never left behind."""
+    import signal
+
+    from swiftshell.api.runs import submit
+
+    early: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: early.append(number))
+    try:
+        run = submit(plan)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return follow_until_over(run, args, detach=detach and not early, interrupted=bool(early))
+
+
 def follow_until_over(run: RunPaths, args: argparse.Namespace, *, detach: bool = False,
-                      stop_on_interrupt: bool = True) -> Result[Any]:
+                      stop_on_interrupt: bool = True, interrupted: bool = False) -> Result[Any]:
     """Follow a run on the terminal until it is over and return what came out.
 
     With `stop_on_interrupt` (a foreground run) the first Ctrl-C asks for a checkpoint and a stop, the second kills;
@@ -64,7 +79,7 @@ def follow_until_over(run: RunPaths, args: argparse.Namespace, *, detach: bool =
         if not args.json:
             print(t("cli.detached", run=run.id))
         return Result(run_facts(run), exit_code=EXIT_OK)
-    interrupts = _follow(run, args, stop_on_interrupt=stop_on_interrupt)
+    interrupts = _follow(run, args, stop_on_interrupt=stop_on_interrupt, interrupted=interrupted)
     facts = run_facts(run)
     if interrupts and not stop_on_interrupt:
         print(t("cli.keeps_running", run=run.id), file=sys.stderr)
@@ -73,11 +88,11 @@ def follow_until_over(run: RunPaths, args: argparse.Namespace, *, detach: bool =
         from swiftshell.render.table import print_final_table
 
         print_final_table(facts)
-    problems = [Problem.from_json(p) for step in facts["steps"] for p in step.get("problems", [])]
+    problems = [Problem.from_json(p) for p in facts["problems"]]
     return Result(facts, problems=problems, exit_code=EXIT_INTERRUPTED if interrupts else exit_code_of(facts))
 
 
-def _follow(run: RunPaths, args: argparse.Namespace, *, stop_on_interrupt: bool) -> int:
+def _follow(run: RunPaths, args: argparse.Namespace, *, stop_on_interrupt: bool, interrupted: bool = False) -> int:
     """Show progress until the run is over; return how many interrupts were seen."""
     from swiftshell.api.runs import request_stop
     from swiftshell.render.live import follow
@@ -85,6 +100,8 @@ def _follow(run: RunPaths, args: argparse.Namespace, *, stop_on_interrupt: bool)
     interrupts = 0
     while True:
         try:
+            if interrupted and not interrupts:
+                raise KeyboardInterrupt
             follow(run, quiet=args.json)
             return interrupts
         except KeyboardInterrupt:

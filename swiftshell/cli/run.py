@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from swiftshell.cli.output import can_prompt, confirm, follow_until_over, render_plan
+from swiftshell.cli.output import can_prompt, confirm, render_plan, submit_and_follow
 from swiftshell.errors import EXIT_INTERRUPTED, fail
 from swiftshell.i18n import t
 from swiftshell.result import Result
@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Result[Any]:
     """Plan, show, ask unless told not to, start, follow."""
     from swiftshell.api.plans import plan_target
-    from swiftshell.api.runs import submit
     from swiftshell.run.workspace import open_workspace
 
     workspace = open_workspace(args.workspace, create=False)
@@ -55,8 +54,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
             return Result({"started": False}, exit_code=EXIT_INTERRUPTED)
     elif not args.json:
         render_plan(plan, brief=True)
-    handle = submit(plan)
-    return follow_until_over(handle, args, detach=args.detach)
+    return submit_and_follow(plan, args, detach=args.detach)
 
 
 def _options(args: argparse.Namespace) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from swiftshell.cli.output import follow_until_over
+from swiftshell.cli.output import submit_and_follow
 from swiftshell.cli.run import pair
 from swiftshell.i18n import t
 from swiftshell.result import Result
@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Result[Any]:
     """Start serving; Ctrl-C stops it, --detach leaves it running."""
     from swiftshell.api.plans import plan_stage
-    from swiftshell.api.runs import submit
     from swiftshell.plan.quick import Options
     from swiftshell.run.workspace import open_workspace
 
@@ -35,4 +34,4 @@ def run(args: argparse.Namespace) -> Result[Any]:
     sets = [f"{k}={v}" for k, v in (pair(s, "--set") for s in args.sets)]
     options = Options(model=args.named or args.model, lineage=args.lineage, params=params)
     plan = plan_stage(open_workspace(args.workspace, create=False), "serve", options, sets=sets, fresh=True)
-    return follow_until_over(submit(plan), args, detach=args.detach)
+    return submit_and_follow(plan, args, detach=args.detach)

@@ -114,6 +114,8 @@ def number(value: Any) -> str:
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
+    if 1e4 <= abs(value) < 1e9:  # %g would write 94571 rows as 9.457e+04
+        return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 1e-3 else f"{value:.4g}" if abs(value) < 1e5 else f"{value:.2e}"
 
 

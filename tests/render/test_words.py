@@ -38,7 +38,7 @@ def test_size(count: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(3, "3"), (12345, "12,345"), (0.43219, "0.4322"), (5e-4, "0.0005"), (5e-6, "5e-06"), (0.0, "0"), (123456.0, "1.23e+05"),
+    [(3, "3"), (12345, "12,345"), (0.43219, "0.4322"), (5e-4, "0.0005"), (5e-6, "5e-06"), (0.0, "0"), (123456.0, "123,456"), (94570.0, "94,570"), (2e12, "2.00e+12"),
      (None, ""), ("auto", "auto"), (True, "True"), (math.nan, "nan")],
 )  # fmt: skip
 def test_number(value: object, text: str) -> None:
