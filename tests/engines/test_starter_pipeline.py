@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from swiftshell import SwiftApp
 from swiftshell.recipe.catalog import find
+from swiftshell.recipe.document import read_document
 from swiftshell.starter import DATA_DIR
 
 pytestmark = pytest.mark.engine
@@ -24,7 +24,7 @@ def _recipe(folder: Path) -> dict[str, Any]:
     """Return the shipped recipe with one more step: KTO with every thumb turned over."""
     path = find("starter/all-stages")
     assert path is not None
-    recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe: dict[str, Any] = read_document(path).data
     inverted = folder / "inverted.jsonl"
     with (DATA_DIR / "kto.jsonl").open(encoding="utf-8") as source, inverted.open("w", encoding="utf-8") as target:
         for line in source:
