@@ -106,6 +106,8 @@ def test_the_configuration_runs_with_only_size_and_steps_reduced(workspace: Path
     config = {**CONFIG, "training_args": {**CONFIG["training_args"], "max_steps": 2}}
     with LoopbackHub(models={"Qwen/Qwen2.5-7B-Instruct": tmp_path / "model"},
                      datasets={"swift-kto-data/chinese-preference-v1": tmp_path / "rows"}) as hub:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):  # engine tests set them
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
         app = SwiftApp(config)
