@@ -63,7 +63,6 @@ class Listing(InquirerControl):
         here = self.here
         self.rows = list(rows)
         self.pointed_at = self._initial(here.value if here is not None else None)
-        self.set_filter(self.filter)
 
     def row(self, index: int) -> Row[Any]:
         """Return the row at an index of all rows."""
@@ -95,11 +94,14 @@ class Listing(InquirerControl):
         self.pointed_at = stops[to]
 
     def set_filter(self, text: str) -> None:
-        """Change the filter and point at the first row it leaves that can be chosen."""
+        """Change the filter and point at the row that fits it best: by its name, else by what is said about it."""
         self.filter = text
         left = [i for i in self.shown if isinstance(self.rows[i], Row)]
-        if left and self.pointed_at not in left:
-            self.pointed_at = next((i for i in left if not self.row(i).disabled), left[0])
+        if left and text:
+            self.pointed_at = min(left, key=lambda i: (bool(self.row(i).disabled), not self._is_named(i, text), i))
+
+    def _is_named(self, index: int, text: str) -> bool:
+        return text.casefold().strip() in self.row(index).text.casefold()
 
     def _get_choice_tokens(self) -> Tokens:
         width = get_app().output.get_size().columns
@@ -170,7 +172,7 @@ class Screen:
         notes = any(isinstance(r, Row) and (r.note or r.disabled) for r in self.listing.rows)
         head = FormattedTextControl(self._head)
         parts = [
-            Window(head, height=lambda: Dimension.exact(len(self._head_lines())), dont_extend_height=True),
+            Window(head, height=lambda: Dimension.exact(sum(map(len, self._head_lines()))), dont_extend_height=True),
             Window(self.listing, height=Dimension(min=1), dont_extend_height=True, always_hide_cursor=True),
             ConditionalContainer(Window(FormattedTextControl(self._note), height=_note_lines),
                                  Condition(lambda: notes)),
@@ -178,20 +180,15 @@ class Screen:
         ]
         return Layout(HSplit(parts), focused_element=parts[1])
 
-    def _head_lines(self) -> list[str]:
+    def _head_lines(self) -> tuple[list[str], list[str]]:
+        """Return the lines of the title and those under it."""
         width = get_app().output.get_size().columns - 1
         room = 2 if get_app().output.get_size().rows >= _SHORT_SCREEN else 1
-        lines = wrap(self._title, width, room)
-        return [*lines, *(line for text in self._above for line in wrap(text, width, 2 * room))]
+        return wrap(self._title, width, room), [line for text in self._above for line in wrap(text, width, 2 * room)]
 
     def _head(self) -> Tokens:
-        lines = self._head_lines()
-        titles = len(lines) - sum(1 for _ in self._above)
-        tokens: Tokens = []
-        for number, line in enumerate(lines):
-            tokens.append(("class:title" if number < max(1, titles) else "", line))
-            tokens.append(("", "\n"))
-        return tokens[:-1]
+        title, above = self._head_lines()
+        return [("class:title", "\n".join(title)), ("", "".join(f"\n{line}" for line in above))]
 
     def _note(self) -> Tokens:
         here = self.listing.here

@@ -139,7 +139,7 @@ def _line_hint(paths: bool) -> str:
 
 def pause(title: str, row: str = "") -> None:
     """Wait until the person has read what is above."""
-    choose(title, [Row(True, row or t("menu.go_on"))], back=False)
+    choose(title, [Row(True, row or t("menu.back"))], back=False)
 
 
 def confirm(question: str, yes: str, *, note: str = "") -> bool:

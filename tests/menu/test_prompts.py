@@ -52,6 +52,12 @@ def test_typing_filters_in_any_script(press: Press, typed: str) -> None:
     assert prompts.choose("?", ROWS) == expected
 
 
+def test_a_name_fits_better_than_a_note(press: Press) -> None:
+    rows = [Row("a", "recipes", note="run, read, check"), Row("b", "check data")]
+    press("check", ENTER)
+    assert prompts.choose("?", rows) == "b"
+
+
 def test_rubbing_out_widens_the_filter(press: Press) -> None:
     press("dpox", ENTER, RUB_OUT, ENTER)
     assert prompts.choose("?", ROWS) == "dpo"

@@ -33,7 +33,7 @@ def show(session: Session, stage: str) -> None:
         elif answer == MORE:
             _all_settings(form, board)
         elif answer == ABOUT:
-            _explain(stage)
+            about(stage)
         elif answer == "columns":
             _columns(form)
         elif answer.startswith("input:"):
@@ -134,15 +134,15 @@ def edit(form: Form, board: Board, name: str) -> None:
     """Change one setting: from a list where its values can be counted, else by typing."""
     entry = forms.schema(form.stage)[name]
     value = forms.as_text(forms.values(form, board)[name])
-    about = describe_param(form.stage, name)
+    meaning = describe_param(form.stage, name)
     countable = forms.choices(entry)
     if countable:
-        above = (about,) if about else ()
+        above = (meaning,) if meaning else ()
         found = [Row(c, c, style="here" if c == value else "") for c in countable]
         found += [Row("", t("menu.as_before"), style="dim")] if name in form.sets else []
         answer = prompts.choose(name, found, default=value, above=above)
     else:
-        note = f"{about}  {t('menu.empty_is_default')}".strip()
+        note = f"{meaning}  {t('menu.empty_is_default')}".strip()
 
         def check(text: str) -> str:
             return forms.wrong(form.stage, name, text) if text else ""
@@ -172,7 +172,8 @@ def _not_pairs(text: str) -> str:
     return "" if len(_pairs(text)) == len(text.replace(",", " ").split()) else t("menu.not_pairs", found=text)
 
 
-def _explain(stage: str) -> None:
+def about(stage: str) -> None:
+    """Say what a stage does, with all its settings, and wait until it was read."""
     from swiftshell.api.explain import explain
     from swiftshell.render.explain import print_explanation
 
