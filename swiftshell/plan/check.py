@@ -29,12 +29,9 @@ def references(step: PlanStep, board: Board) -> Iterable[Problem]:
     reference, policy = step.inputs["reference"][0], step.inputs["policy"][0]
     ref_id, policy_id = _identity(reference), _identity(policy)
     made_by = _stage_of(reference, board)
-    allowed = (
-        made_by == "sft"
-        or ref_id == _recorded_reference(policy, board)
-        or (ref_id == policy_id and made_by not in ("kto", "dpo"))
-        or (made_by == "merge" and ref_id == policy_id)
-    )
+    recorded = _recorded_reference(policy, board)  # a merged KTO model still names the SFT model it was held against
+    fresh = recorded is None and made_by not in ("kto", "dpo")
+    allowed = made_by == "sft" or ref_id == recorded or (ref_id == policy_id and fresh)
     if allowed:
         return
     values = {"stage": step.stage, "name": reference.name, "made_by": made_by or "-"}
