@@ -110,13 +110,18 @@ def _workspace(chosen: str | None) -> Iterator[dict[str, str]]:
                    free=f"{free:.1f}")
 
 
+def _where(source: str) -> str:
+    """Return what decided a value: the variable's name, or the word for a default."""
+    return t("doctor.default") if source == "default" else source
+
+
 def _cache() -> Iterator[dict[str, str]]:
     from swiftshell.machine.cache import hub_cache, hub_endpoint, hub_offline, hub_token_source
 
     cache, endpoint, offline = hub_cache(), hub_endpoint(), hub_offline()
-    yield _finding("cache", "ok", "cache_found", path=cache.value, source=cache.source)
+    yield _finding("cache", "ok", "cache_found", path=cache.value, source=_where(cache.source))
     yield _finding("hub", "ok", "hub_offline" if offline else "hub_found", endpoint=endpoint.value,
-                   source=offline.source if offline else endpoint.source)
+                   source=_where(offline.source if offline else endpoint.source))
     source = hub_token_source()
     if source and source.startswith("/") and stat.S_IMODE(Path(source).stat().st_mode) & 0o077:
         yield _finding("token", "warn", "token_open", "token_open_todo", path=source)

@@ -98,11 +98,12 @@ def _follow(run: RunPaths, args: argparse.Namespace, *, stop_on_interrupt: bool,
     from swiftshell.render.live import follow
 
     interrupts = 0
+    said: set[str] = set()
     while True:
         try:
             if interrupted and not interrupts:
                 raise KeyboardInterrupt
-            follow(run, quiet=args.json)
+            follow(run, quiet=args.json, said=said)
             return interrupts
         except KeyboardInterrupt:
             interrupts += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from swiftshell.cli.output import can_prompt, confirm, render_plan, submit_and_follow
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
             raise fail("cli.needs_yes", target=args.target)
         render_plan(plan)
         if not confirm(t("cli.start_now")):
+            print(t("cli.not_started"), file=sys.stderr)
             return Result({"started": False}, exit_code=EXIT_INTERRUPTED)
     elif not args.json:
         render_plan(plan, brief=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+TAKEN = os.strerror(errno.EADDRINUSE)
 _LISTENING = "0A"  # state column of /proc/net/tcp
 
 
@@ -20,15 +22,20 @@ class Holder:
 
 def is_free(host: str, port: int) -> bool:
     """Tell whether a server could listen there now. A connection that is winding down does not count as taken."""
+    return not why_not(host, port)
+
+
+def why_not(host: str, port: int) -> str:
+    """Return why a server could not listen there now, in the system's words (`TAKEN` among them); empty if it could."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
             probe.listen(1)
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def next_free(host: str, port: int) -> int:

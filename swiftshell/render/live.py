@@ -25,12 +25,13 @@ _PLAIN_INTERVAL_S = 5.0
 _REDRAWS_PER_S = 8
 
 
-def follow(run: RunPaths, *, quiet: bool = False) -> None:
+def follow(run: RunPaths, *, quiet: bool = False, said: set[str] | None = None) -> None:
     """Show a run's progress until nothing of it runs any more.
 
     Args:
         run: the run; one that is over already returns at once.
         quiet: show nothing, only wait (`--json`).
+        said: notes and warnings shown before, which are not repeated; those shown now are added.
 
     Raises:
         KeyboardInterrupt: passed on, with the terminal put in order.
@@ -41,16 +42,16 @@ def follow(run: RunPaths, *, quiet: bool = False) -> None:
     status = reconcile.status(run)
     view = RunView([_view(step) for step in status.steps])
     if can_move(sys.stdout):
-        _follow_moving(run, view)
+        _follow_moving(run, view, said)
     else:
-        _follow_plain(run, view)
+        _follow_plain(run, view, said)
 
 
 def _view(step: reconcile.StepStatus) -> StepView:
     return StepView(step.id, step.stage, step.status, step.result, step.duration_s, step.restored_from)
 
 
-def _follow_moving(run: RunPaths, view: RunView) -> None:
+def _follow_moving(run: RunPaths, view: RunView, said_before: set[str] | None) -> None:
     """Draw one line a step and redraw them in place; they make room for the final table at the end."""
     from rich.live import Live
 
@@ -58,7 +59,7 @@ def _follow_moving(run: RunPaths, view: RunView) -> None:
     unicode = has_unicode(sys.stdout)  # asked now: Live puts something else in its place
     status = reconcile.status(run)
     began_s = _began_s(status)
-    seen = _Messages(status.status == "over")
+    seen = _Messages(status.status == "over", said_before)
 
     def draw() -> Any:
         from rich.console import Group
@@ -82,10 +83,10 @@ def _follow_moving(run: RunPaths, view: RunView) -> None:
         control.wait(run, on_event=on_event)
 
 
-def _follow_plain(run: RunPaths, view: RunView) -> None:
+def _follow_plain(run: RunPaths, view: RunView, said_before: set[str] | None) -> None:
     """Print a line when something changes, and one every few seconds while a phase goes on."""
     said: dict[str, tuple[str, float]] = {}
-    seen = _Messages(reconcile.status(run).status == "over")
+    seen = _Messages(reconcile.status(run).status == "over", said_before)
 
     def on_event(step_id: str, event: Mapping[str, Any]) -> None:
         step = _take(view, run, step_id, event)
@@ -113,9 +114,9 @@ def _began_s(status: reconcile.RunStatus) -> float:
 class _Messages:
     """Notes and warnings to show: each once, and none of a run that was over before anyone looked."""
 
-    def __init__(self, was_over: bool) -> None:
+    def __init__(self, was_over: bool, seen: set[str] | None = None) -> None:
         self._was_over = was_over
-        self._seen: set[str] = set()
+        self._seen: set[str] = set() if seen is None else seen
 
     def new(self, event: Mapping[str, Any]) -> list[Any]:
         problem = message_of(event)

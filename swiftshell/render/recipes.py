@@ -9,6 +9,8 @@ from typing import IO, Any
 from swiftshell.i18n import t
 from swiftshell.render.console import NARROW_COLUMNS, has_unicode, new_table, open_console
 
+_STAGES_COLUMNS = 100  # below this the summary alone says what a recipe does
+
 
 def print_recipes(recipes: Sequence[Mapping[str, Any]], stream: IO[str] | None = None) -> None:
     """Print recipes with their stages and what they are for."""
@@ -21,12 +23,14 @@ def print_recipes(recipes: Sequence[Mapping[str, Any]], stream: IO[str] | None =
             console.print(Text(str(recipe["name"]), style="bold"))
             console.print(Text(f"  {recipe.get('summary', '')}"))
         return
-    table = new_table(
-        t("render.recipe"), t("render.stages"), t("render.summary"), unicode=has_unicode(stream)
-    )
+    table = new_table(unicode=has_unicode(stream))
+    longest = max((len(str(recipe["name"])) for recipe in recipes), default=0)
+    table.add_column(t("render.recipe"), min_width=longest, no_wrap=True)  # a name is to be copied whole
+    with_stages = console.width >= _STAGES_COLUMNS
+    if with_stages:
+        table.add_column(t("render.stages"))
+    table.add_column(t("render.summary"), overflow="fold")
     for recipe in recipes:
-        stages = " ".join(dict.fromkeys(recipe.get("stages") or []))
-        table.add_row(
-            Text(str(recipe["name"]), style="bold", no_wrap=True), stages, recipe.get("summary", "")
-        )
+        stages = [" ".join(dict.fromkeys(recipe.get("stages") or []))] if with_stages else []
+        table.add_row(Text(str(recipe["name"]), style="bold"), *stages, recipe.get("summary", ""))
     console.print(table)

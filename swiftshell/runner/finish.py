@@ -39,7 +39,8 @@ class Runner:
 def record_exit(runner: Runner, attempt: AttemptPaths, facts: dict[str, Any]) -> dict[str, Any]:
     """Write `exit.json`, waiting for space if need be, and return the facts."""
     child = read_json_or_none(attempt.child)
-    end = {"started": (child or {}).get("started"), **facts}
+    # who adopts a worker knows its end only; when it began stands in the child's record
+    end = {**facts, "started": facts.get("started") or (child or {}).get("started")}
     crash_point("worker.exited")
     runner.records.write(attempt.exit, end)
     crash_point("exit.written")

@@ -54,7 +54,10 @@ def problems(params: ServeParams, ref: InputRef | None) -> Iterable[Problem]:
     python = serve_python()
     if python is None:
         yield Problem("serve.no_environment")
-    if not ports.is_free(params.host, params.port):
+    why = ports.why_not(params.host, params.port)
+    if why and why != ports.TAKEN:
+        yield Problem("serve.cannot_listen", {"port": params.port, "host": params.host, "why": why})
+    elif why:
         yield Problem("serve.port_taken", {"port": params.port, "host": params.host, **_holder(params.port),
                                            "free": ports.next_free(params.host, params.port)})
     if ref is None:

@@ -41,6 +41,16 @@ def test_plain_lines_in_a_pipe(recipe: Path, workspace: Path) -> None:
     assert any("ticks 20" in line for line in lines[order[-1] :])  # the final table
 
 
+def test_what_was_said_before_an_interrupt_is_not_said_again() -> None:
+    from swiftshell.render.live import _Messages
+
+    event = {"kind": "warning", "code": "data.duplicate", "values": {"other": 3}}
+    said: set[str] = set()
+    assert len(_Messages(False, said).new(event)) == 1
+    assert _Messages(False, said).new(event) == []
+    assert len(_Messages(False).new(event)) == 1
+
+
 @pytest.mark.terminal
 @pytest.mark.parametrize(("columns", "lang"), [(80, "en"), (40, "zh")])
 def test_moving_lines_in_a_terminal(recipe: Path, workspace: Path, columns: int, lang: str) -> None:

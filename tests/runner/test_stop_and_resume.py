@@ -155,6 +155,7 @@ def test_a_worker_outlives_its_runner_and_is_adopted(workspace: Path) -> None:
     assert lab.ticks(one) == list(range(1, 121))
     end = read_json(one.attempt(1).exit) or {}
     assert (end["code"], end["adopted"]) == (None, True)
+    assert end["started"] == (read_json(one.attempt(1).child) or {})["started"]
     lab.assert_promises(run)
 
 

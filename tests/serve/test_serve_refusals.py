@@ -73,9 +73,16 @@ def test_a_missing_environment_names_the_command(monkeypatch: pytest.MonkeyPatch
 def test_a_taken_port_names_who_and_a_free_one(environment: Path, taken: int) -> None:
     found = list(problems(ServeParams(port=taken), None))
     assert [p.code for p in found] == ["serve.port_taken"]
+
     assert f"(pid {os.getpid()})" in found[0].values["who"]
     assert ports.is_free("127.0.0.1", found[0].values["free"])
     assert found[0].values["free"] > taken
+
+
+def test_an_address_of_another_machine_is_not_called_taken() -> None:
+    found = [p for p in problems(ServeParams(host="192.0.2.1", port=8080), None) if p.code != "serve.no_environment"]
+    assert [p.code for p in found] == ["serve.cannot_listen"]
+    assert "192.0.2.1" in sentence(found[0])
 
 
 def test_all_problems_come_at_once(environment: Path, taken: int, tmp_path: Path) -> None:
