@@ -82,7 +82,9 @@ def _run(topic: str, workspace: str | None) -> dict[str, Any]:
 
     try:
         run = find_run(open_workspace(workspace, create=False), topic)
-    except SwiftshellError:
+    except SwiftshellError as error:
+        if error.problems[0].code == "cli.run_ambiguous":
+            raise
         raise fail("cli.explain_unknown", topic=topic, stages=" ".join(registry.PIPELINE),
                    nearest=_nearest(topic) or "-") from None
     plan = read_json_or_none(run.plan) or {}

@@ -40,8 +40,8 @@ def plan_target(workspace: Workspace, target: str, options: Options | None = Non
 
         known = [*registry.PIPELINE, *(r.name for r in shipped())]
         near = get_close_matches(target, known, n=1, cutoff=0.4)
-        raise fail("plan.recipe_not_found", name=target, stages=" ".join(registry.PIPELINE),
-                   nearest=near[0] if near else "-")
+        raise fail("plan.recipe_not_found" if near else "plan.recipe_not_found_far", name=target,
+                   stages=" ".join(registry.PIPELINE), nearest=near[0] if near else "")
     _refuse_flags(options)
     recipe = load_recipe(path)
     return plan_recipe(workspace, recipe, sets=sets, fresh=fresh, command=f"swiftshell run {target}",

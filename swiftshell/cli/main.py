@@ -61,7 +61,7 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def parser_for(verb: str) -> argparse.ArgumentParser:
+def parser_for(verb: str) -> _Parser:
     """Return a verb's parser with the options every verb takes."""
     _speak(argparse)
     parser = _Parser(prog=f"swiftshell {verb}", description=t("cli." + verb), allow_abbrev=False,
@@ -80,7 +80,16 @@ def parser_for(verb: str) -> argparse.ArgumentParser:
 class _Parser(argparse.ArgumentParser):
     """Say usage errors like every other error: what was found and one thing to do, exit 2."""
 
+    as_json = False
+
     def error(self, message: str) -> Any:
+        if self.as_json:
+            from swiftshell.errors import EXIT_USAGE, Problem
+            from swiftshell.result import Result
+
+            problem = Problem("cli.usage_error", {"message": message})
+            _finish(self.prog.rpartition(" ")[2], Result(None, problems=[problem], exit_code=EXIT_USAGE), as_json=True)
+            raise SystemExit(EXIT_USAGE)
         print(f"{t('core.error')}[cli.usage_error]: {message}\n{t('core.hint')}: {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 
@@ -96,7 +105,9 @@ def _speak(module: Any) -> None:
 
 
 def _verb(verb: str, argv: list[str]) -> int:
-    args = parser_for(verb).parse_args(argv)
+    parser = parser_for(verb)
+    parser.as_json = "--json" in argv
+    args = parser.parse_args(argv)
     try:
         code = _run(verb, args)
         sys.stdout.flush()
@@ -164,6 +175,8 @@ def _unknown(verb: str) -> int:
 
     near = [f"run {verb}"] if verb in PIPELINE else get_close_matches(verb, VERBS, n=1)
     hint = t("cli.unknown_verb.hint_near", nearest=near[0]) if near else t("cli.unknown_verb.hint")
+    if verb.startswith("-"):
+        hint = t("cli.unknown_verb.hint_option", option=verb)
     print(f"{t('core.error')}[cli.unknown_verb]: {t('cli.unknown_verb', verb=verb)}\n{t('core.hint')}: {hint}",
           file=sys.stderr)
     return 2

@@ -141,6 +141,11 @@ def disk(steps: list[PlanStep], workspace: Path) -> Iterable[Problem]:
             continue
         needed += step.needs.disk_gib or 0.0
         if needed > free_gib:
-            yield Problem("plan.disk_short", {"step": step.id, "need": f"{needed:.1f}", "free": f"{free_gib:.1f}",
+            yield Problem("plan.disk_short", {"step": step.id, "need": _gib(needed), "free": _gib(free_gib),
                                               "path": str(workspace)})
             return
+
+
+def _gib(value: float) -> str:
+    """Return a size with one digit behind the point, or two telling ones where that would read 0.0."""
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"

@@ -77,19 +77,22 @@ class _Builder:
 
     def named(self, slot: str, text: str) -> None:
         """Use a model a person named: board name, `starter`, folder or hub repository."""
-        self.models[slot] = self._spec(text)
+        self.models[slot], lineage = self._spec(text)
+        if slot != "reference":  # settings and data go with what is trained, and the starter's suit only the starter
+            self.lineage = lineage
         self.inputs[slot] = f"models.{slot}"
         self.whys[f"models.{slot}"] = ("plan.why_named", {"name": text})
 
-    def _spec(self, text: str) -> dict[str, Any]:
+    def _spec(self, text: str) -> tuple[dict[str, Any], str]:
+        """Return the recipe entry of a named model and its lineage; one from elsewhere starts its own."""
         if text == STARTER:
-            self.lineage = STARTER
-            return {"starter": True}
+            return {"starter": True}, STARTER
         entry = self.board.by_id(text)
         if entry is not None:
-            self.lineage = entry.lineage or self.lineage
-            return {"path": str(entry.path)}
-        return model_spec(text)
+            return {"path": str(entry.path)}, entry.lineage or self.lineage
+        spec = model_spec(text)
+        made_here = (e for e in self.board.entries if "path" in spec and e.path == Path(spec["path"]).resolve())
+        return spec, self.options.lineage or next((e.lineage for e in made_here), "")
 
     def dataset(self, slot: str, given: str | None, starter: str, *, required: bool = True) -> None:
         """Use the data a person named, or the starter's on the starter's lineage."""

@@ -190,3 +190,9 @@ def test_stopping_or_resuming_what_is_over_says_so(workspace: Path) -> None:
     assert (done.returncode, "note[cli.resume_nothing]" in done.stderr) == (0, True)
     done = swiftshell("logs", cwd=workspace)
     assert (done.returncode, done.stdout == "", "is empty" in done.stderr) == (0, True, True)
+
+
+def test_an_ambiguous_run_is_not_called_unknown(workspace: Path) -> None:
+    for _ in range(2):
+        swiftshell("run", "echo", "--yes", "--fresh", cwd=workspace)
+    _refused(swiftshell("explain", "echo-", cwd=workspace), "cli.run_ambiguous", "echo-")

@@ -240,3 +240,17 @@ def _until(condition: object, timeout_s: float = 20.0) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("it did not happen in time")
+
+
+@pytest.mark.parametrize("argv", [["run", "--json"], ["runs", "--json", "--lang", "xx"], ["stop", "--nosuch", "--json"]])
+def test_wrong_usage_is_json_too_when_json_was_asked_for(workspace: Path, argv: list[str]) -> None:
+    done = swiftshell(*argv, cwd=workspace)
+    facts = as_json(done)
+    assert (done.returncode, facts["exit_code"], facts["verb"]) == (2, 2, argv[0])
+    assert facts["problems"][0]["code"] == "cli.usage_error"
+    assert facts["problems"][0]["values"]["message"]
+
+
+def test_an_option_before_the_verb_is_told_its_place(workspace: Path) -> None:
+    done = swiftshell("--json", "runs", cwd=workspace)
+    assert (done.returncode, "swiftshell VERB --json" in done.stderr) == (2, True)

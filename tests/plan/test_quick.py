@@ -162,3 +162,28 @@ def test_every_reason_is_a_sentence_in_both_languages(workspace: Path, lang: str
         assert "{" not in sentence(caught.value.problems[0])
     finally:
         set_language("auto")
+
+
+def test_a_model_from_elsewhere_gets_neither_the_starters_settings_nor_its_rows(workspace: Path, tmp_path: Path) -> None:
+    made(workspace, "download", kind="model")
+    (tmp_path / "other").mkdir()
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n', encoding="utf-8")
+    assert quick(workspace, "sft").recipe["steps"][0]["params"] != {}
+    found = quick(workspace, "sft", model=str(tmp_path / "other"), data=str(rows))
+    assert (found.recipe["steps"][0]["params"], found.lineage) == ({}, "")
+    assert "--data" in refusal(workspace, "sft", model=str(tmp_path / "other"))
+    assert quick(workspace, "sft", model="org/name", data=str(rows)).recipe["steps"][0]["params"] == {}
+
+
+def test_a_reference_by_name_does_not_change_the_lineage(workspace: Path, tmp_path: Path) -> None:
+    made(workspace, "sft", lineage="mine")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b", "label": true}\n', encoding="utf-8")
+    found = quick(workspace, "kto", reference="starter", data=str(rows))
+    assert (found.recipe["steps"][0]["params"], found.lineage) == ({}, "mine")
+
+
+def test_a_folder_that_a_run_here_made_keeps_its_lineage(workspace: Path) -> None:
+    sft = made(workspace, "sft", lineage="mine")
+    assert quick(workspace, "merge", model=str(sft)).lineage == "mine"
