@@ -16,7 +16,7 @@ import pytest
 
 from swiftshell import SwiftApp, SwiftshellError
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]  # whole runs: a busy machine may take its time
 SENTENCE = re.compile(r"[^.!?]+[.!?]+[\"']?\s*")
 
 

@@ -17,7 +17,7 @@ from swiftshell.recipe.catalog import find
 from swiftshell.recipe.document import read_document
 from swiftshell.starter import DATA_DIR
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]  # whole runs: a busy machine may take its time
 
 
 def _recipe(folder: Path) -> dict[str, Any]:
