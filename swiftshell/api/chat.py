@@ -9,7 +9,9 @@ from typing import Any
 
 from swiftshell.errors import fail
 from swiftshell.plan import board as boards
+from swiftshell.plan.outside import wrong_with
 from swiftshell.plan.quick import STARTER, STARTER_FOLDER, newest_model
+from swiftshell.run import artifact
 from swiftshell.run.workspace import Workspace
 
 
@@ -31,6 +33,7 @@ def chat_model(workspace: Workspace, model: str | None, lineage: str | None) -> 
             import os
 
             raise fail("plan.model_not_found", name=model, cwd=os.getcwd())
+        _refuse_broken(path.absolute())
         return path.name, path.absolute()
     lineages = board.lineages()
     chosen = lineage or (lineages[0] if lineages else "")
@@ -40,6 +43,14 @@ def chat_model(workspace: Workspace, model: str | None, lineage: str | None) -> 
     if entry is None:
         raise fail("plan.no_model_to_ask")
     return entry.id, entry.path
+
+
+def _refuse_broken(path: Path) -> None:
+    """Refuse a model folder from elsewhere that lacks a part before a process is started on it."""
+    if (path / artifact.NAME).is_file():  # made by a run, which recorded what it is; the engine checks that
+        return
+    if wrong := wrong_with(path, is_adapter=(path / "adapter_config.json").is_file()):
+        raise fail("plan.model_folder_bad", path=str(path), why=", ".join(wrong[:3]))
 
 
 class Conversation:

@@ -55,7 +55,7 @@ def _outside_model(slot: str, path: Path, ref: Ref, recipe_file: str | None) -> 
     config = read_json_or_none(path / "config.json")
     is_adapter = (path / "adapter_config.json").is_file()
     kind = "adapter" if is_adapter else "quantized_model" if (config or {}).get("quantization_config") else "model"
-    wrong = _wrong(path, is_adapter=is_adapter)
+    wrong = wrong_with(path, is_adapter=is_adapter)
     problems = [_bad(path, ", ".join(wrong[:3]), recipe_file, ref)] if wrong else []
     if is_adapter:
         base = str((read_json_or_none(path / "adapter_config.json") or {}).get("base_model_name_or_path") or "")
@@ -65,7 +65,7 @@ def _outside_model(slot: str, path: Path, ref: Ref, recipe_file: str | None) -> 
                      fingerprint=fingerprint.of_model_folder(path)), problems
 
 
-def _wrong(path: Path, *, is_adapter: bool) -> list[str]:
+def wrong_with(path: Path, *, is_adapter: bool) -> list[str]:
     """Return the files that a model folder from elsewhere lacks, or has only in part.
 
     Weights are judged by their headers: a download that broke off is told in milliseconds, before anything loads.

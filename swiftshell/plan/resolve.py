@@ -50,6 +50,7 @@ class Resolver:
         self.problems += check.outputs(self.steps)
         self.problems += check.leaks(self.steps)
         self.problems += check.disk(self.steps, self.workspace)
+        self.problems = _each_once(self.problems)
         if any(p.severity == "error" for p in self.problems):
             raise SwiftshellError(self.problems)
         self.notes += self.problems
@@ -185,6 +186,18 @@ class Resolver:
                 return entry.lineage
             return slug(item.name, is_starter=bool(item.options.get("starter")))
         return self.lineage
+
+
+def _each_once(problems: list[Problem]) -> list[Problem]:
+    """Leave out what reads the same as one before: policy and reference are often one model."""
+    found: list[tuple[Any, ...]] = []
+    kept = []
+    for p in problems:
+        key = (p.code, dict(p.values), p.file, p.line if p.file else None, p.row, p.severity)
+        if key not in found:
+            found.append(key)
+            kept.append(p)
+    return kept
 
 
 def slug(name: str, *, is_starter: bool = False) -> str:

@@ -196,3 +196,19 @@ def test_an_ambiguous_run_is_not_called_unknown(workspace: Path) -> None:
     for _ in range(2):
         swiftshell("run", "echo", "--yes", "--fresh", cwd=workspace)
     _refused(swiftshell("explain", "echo-", cwd=workspace), "cli.run_ambiguous", "echo-")
+
+
+def test_a_broken_model_is_not_talked_to(workspace: Path) -> None:
+    shutil.copytree(STARTER, workspace / "model")
+    _broken(workspace / "model", "cut")
+    _refused(swiftshell("infer", "--prompt", "a", "--model", "model", cwd=workspace), "plan.model_folder_bad",
+             "model.safetensors")
+
+
+def test_what_is_wrong_with_policy_and_reference_alike_is_said_once(workspace: Path) -> None:
+    shutil.copytree(STARTER, workspace / "model")
+    _broken(workspace / "model", "cut")
+    (workspace / "rows.jsonl").write_text(ROWS, encoding="utf-8")
+    done = swiftshell("run", "kto", "--model", "model", "--data", "rows.jsonl", "--yes", cwd=workspace)
+    _refused(done, "plan.model_folder_bad")
+    assert done.stderr.count("error[") == 1
