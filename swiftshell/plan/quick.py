@@ -188,6 +188,7 @@ def _continue(b: _Builder) -> None:
 def _reference(b: _Builder) -> None:
     if b.options.reference:
         b.named("reference", b.options.reference)
+        _share(b)
         return
     policy = b.models["policy"]
     chosen = next((e for e in b.board.entries if str(e.path) == policy.get("path")), None)
@@ -201,6 +202,14 @@ def _reference(b: _Builder) -> None:
         why = (key, {"name": chosen.id if chosen else policy.get("path") or policy.get("repo") or STARTER})
     b.inputs["reference"] = "models.reference"
     b.whys["models.reference"] = why
+    _share(b)
+
+
+def _share(b: _Builder) -> None:
+    """Let policy and reference be one entry where both are the same model still to be fetched: fetched once, one model."""
+    if "path" not in b.models["policy"] and b.models["reference"] == b.models["policy"]:
+        del b.models["reference"], b.whys["models.reference"]
+        b.inputs["reference"] = b.inputs["policy"]
 
 
 def _descendant(board: Board, stage: str, sft: Entry | None, lineage: str) -> Entry | None:

@@ -174,3 +174,15 @@ steps:
     assert said["plan.leak"]["rows"] == 1
     (workspace / "clean.jsonl").write_text('{"prompt": "x", "reference": "y"}\n', encoding="utf-8")
     assert "plan.leak" not in {n.code for n in plan(workspace, text % "clean.jsonl").notes}
+
+
+@pytest.mark.parametrize("named", [{"policy": "starter"}, {"model": "org/name"},
+                                   {"policy": "starter", "reference": "starter"}])
+def test_a_named_start_that_is_not_here_yet_is_its_own_reference(workspace: Path, named: dict[str, str]) -> None:
+    rows = workspace / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b", "label": true}\n'
+                    '{"prompt": "c", "completion": "d", "label": false}\n', encoding="utf-8")
+    found = plan_stage(open_workspace(workspace), "kto", Options(data=str(rows), **named))  # type: ignore[arg-type]
+    assert [s.stage for s in found.steps] == ["download", "kto"]
+    kto = found.steps[1]
+    assert kto.inputs["policy"][0].path == kto.inputs["reference"][0].path
