@@ -53,6 +53,7 @@ class WorkerContext:
         self.out = step.partial(attempt)
         self.checkpoints = step.checkpoints
         self.work = step.root / f"work-{attempt:03d}"
+        self.cache = step.cache
         self._events = EventWriter(step.events)
         self._stop = False
         signal.signal(signal.SIGTERM, self._on_stop)

@@ -65,13 +65,22 @@ def make_ready(
     return Ready(opened, precision, models, ReferenceProof(expected, first, models, precision))
 
 
+Train = Callable[[Any, StepRequest, Context], None]
+
+
 def finish(
-    trainer: Any, request: StepRequest, ctx: Context, ready: Ready, data: Prepared, summary: Mapping[str, Any]
+    trainer: Any,
+    request: StepRequest,
+    ctx: Context,
+    ready: Ready,
+    data: Prepared,
+    summary: Mapping[str, Any],
+    train: Train = training.train,
 ) -> Outcome:
     """Train with the proof before the first step, save, and say what was made."""
     opened, proof = ready.opened, ready.proof
     attach(trainer, proof, ready.models, request, ctx)
-    training.train(trainer, request, ctx)
+    train(trainer, request, ctx)
     slot = training.save(trainer, request, ctx, opened.policy)
     told = {
         **summary,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from swiftshell.engines import arguments, kto_rows, loading, preference, rows, training
-from swiftshell.engines.kto_rows import Arranged
+from swiftshell.engines import arguments, kto_batches, kto_labels, loading, preference, rows, training
+from swiftshell.engines.kto_batches import Arranged
 from swiftshell.engines.loading import Precision
 from swiftshell.engines.preference import Opened
 from swiftshell.engines.rows import Example, Prepared
@@ -17,51 +17,51 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     arguments.refuse_impossible(request)
     training.start(ctx)
     opened = preference.open_step(request, "kto")
-    data, arranged = _rows("train_data", opened, request, ctx)
-    evaluation = _rows("eval_data", opened, request, ctx)[1] if request.inputs.get("eval_data") else None
-    counts = kto_rows.class_counts(
-        [e.data["label"] for e in arranged.rows], str(request.input("train_data").path)
-    )
-    weights = kto_rows.weights(*counts, request.params.desirable_weight, request.params.undesirable_weight)
+    data = rows.prepare(request.input("train_data"), opened.reading, ctx)
+    labelled = kto_labels.read(data.examples, request.params, str(request.input("train_data").path))
+    arranged = _arrange(labelled.examples, request, ctx)
+    evaluation = _evaluation(opened, request, ctx)
+    order = _whole_order(arranged, request)
 
     training.phase(ctx, "loading")
     training.load_libraries(request.params)
-    from trl import KTOTrainer
+    from swiftshell.engines.kto_trainer import WeightedKTOTrainer
 
     precision = loading.choose_precision(request.params, opened.policy.base)
-    args = _arguments(request, ctx, precision, opened, weights, evaluates=evaluation is not None)
+    args = _arguments(request, ctx, precision, opened, labelled, steps=_steps(order, request), evaluates=bool(evaluation))
     ready = preference.make_ready(opened, precision, data, arranged.rows, request, ctx)
-    trainer = KTOTrainer(
+    trainer = WeightedKTOTrainer(
         model=ready.models.model,
         ref_model=ready.models.ref_model,
         args=args,
         processing_class=opened.reading.tokenizer,
         train_dataset=training.data_set([e.data for e in arranged.rows]),
-        eval_dataset=training.data_set([e.data for e in evaluation.rows]) if evaluation else None,
+        eval_dataset=training.data_set([e.data for e in evaluation]) if evaluation else None,
         peft_config=ready.models.peft_config,
     )
     rows.check_agreement(
         arranged.rows, trainer.train_dataset, lambda r: r["prompt_ids"] + r["completion_ids"]
     )
+    trainer.train_dataset = _needed(trainer.train_dataset).select(order)
     summary = {
-        "desirable": counts[0],
-        "undesirable": counts[1],
+        **labelled.summary(),
         "rows_repeated": arranged.repeated,
         "one_sided_batches": arranged.one_sided,
-        "desirable_weight": weights[0],
-        "undesirable_weight": weights[1],
     }
     return preference.finish(trainer, request, ctx, ready, data, summary)
 
 
-def _rows(slot: str, opened: Opened, request: StepRequest, ctx: Context) -> tuple[Prepared, Arranged]:
-    data = rows.prepare(request.input(slot), opened.reading, ctx)
-    return data, _arrange(data.examples, request, ctx)
+def _evaluation(opened: Opened, request: StepRequest, ctx: Context) -> list[Example]:
+    """Return the held-out rows in batches of the training's size; none without held-out data."""
+    if not request.inputs.get("eval_data"):
+        return []
+    data: Prepared = rows.prepare(request.input("eval_data"), opened.reading, ctx)
+    return list(_arrange(data.examples, request, ctx).rows)
 
 
 def _arrange(examples: list[Example], request: StepRequest, ctx: Context) -> Arranged:
     batch = request.params.per_device_train_batch_size
-    arranged = kto_rows.arrange(examples, [e.data["label"] for e in examples], batch, request.seed)
+    arranged = kto_batches.arrange(examples, [e.data["label"] for e in examples], batch, request.seed)
     if arranged.repeated:
         ctx.note("train.rows_repeated", count=arranged.repeated, batch=batch, total=len(examples))
     if arranged.one_sided:
@@ -69,13 +69,37 @@ def _arrange(examples: list[Example], request: StepRequest, ctx: Context) -> Arr
     return arranged
 
 
+def _whole_order(arranged: Arranged, request: StepRequest) -> list[int]:
+    params = request.params
+    return kto_batches.whole_order(
+        len(arranged.rows),
+        params.per_device_train_batch_size,
+        params.gradient_accumulation_steps,
+        params.num_train_epochs,
+        params.max_steps,
+        request.seed,
+    )
+
+
+def _steps(order: list[int], request: StepRequest) -> int:
+    """Return the optimizer steps that an order takes, a last one of fewer batches included."""
+    return -(-len(order) // (request.params.per_device_train_batch_size * request.params.gradient_accumulation_steps))
+
+
+def _needed(data_set: Any) -> Any:
+    """Drop the columns that no step reads: with `remove_unused_columns` off, each would be decoded for each batch."""
+    kept = ("prompt_ids", "completion_ids", "KL_completion_ids", "label", "weight", "ref_logps", "ref_KL_logps")
+    return data_set.select_columns([c for c in data_set.column_names if c in kept])
+
+
 def _arguments(
     request: StepRequest,
     ctx: Context,
     precision: Precision,
     opened: Opened,
-    weights: tuple[float, float],
+    labelled: kto_labels.Labelled,
     *,
+    steps: int,
     evaluates: bool,
 ) -> Any:
     from trl import KTOConfig
@@ -91,9 +115,12 @@ def _arguments(
         evaluates=evaluates,
         beta=params.beta,
         loss_type=params.loss_type,
-        desirable_weight=weights[0],
-        undesirable_weight=weights[1],
-        precompute_ref_log_probs=params.precompute_ref_log_probs,
+        desirable_weight=labelled.desirable_weight,
+        undesirable_weight=labelled.undesirable_weight,
+        precompute_ref_log_probs=params.precompute_ref_log_probs is True,
         train_sampling_strategy="sequential",
         dataloader_drop_last=True,
+        remove_unused_columns=False,  # the rows' weights are no argument of any model
+        num_train_epochs=1.0,  # the order holds every epoch
+        max_steps=steps,
     )

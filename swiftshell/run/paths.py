@@ -54,6 +54,11 @@ class StepPaths:
     def result(self) -> Path:
         return self.root / "result.json"
 
+    @property
+    def cache(self) -> Path:
+        """Return the workspace's cache: WORKSPACE/runs/RUN/steps/NN-id is this step."""
+        return self.root.parents[3] / ".swiftshell" / "cache"
+
     def partial(self, attempt: int) -> Path:
         return self.root / f"out.partial-{attempt:03d}"
 

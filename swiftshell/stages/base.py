@@ -162,6 +162,7 @@ class Context(Protocol):
     out: Path  # this attempt's partial output: write each slot under out/<slot>/
     checkpoints: Path  # survives attempts: resumable training state
     work: Path  # scratch of this attempt, removed afterwards
+    cache: Path  # shared by all runs of the workspace; may be deleted at any time, so nothing may depend on it
 
     def phase(self, name: str) -> None:
         """Say what is being done now: loading, tokenizing, training, saving, evaluating, merging, downloading."""

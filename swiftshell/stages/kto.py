@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from swiftshell.stages.base import Slot
+from swiftshell.stages.guard import Guard
 from swiftshell.stages.shared import LearningRate, Training, TrainingStage
 
 
@@ -19,7 +20,10 @@ class KtoParams(Training):
     desirable_weight: float | Literal["auto"] = "auto"
     undesirable_weight: float | Literal["auto"] = "auto"
     per_device_train_batch_size: Annotated[int, Field(ge=2)] = 8
-    precompute_ref_log_probs: bool = False
+    precompute_ref_log_probs: bool | Literal["auto"] = "auto"
+    batch_composition: Literal["length", "random"] = "length"
+    guard: Guard = Guard()
+    replay_ratio: Annotated[float, Field(ge=0, le=10)] = 0.0  # rows of earlier rounds for each new row
     other_reference: bool = False  # accept a reference that is not the SFT model, knowing what it means
 
 
@@ -32,6 +36,7 @@ class Kto(TrainingStage):
         Slot("policy", ("model", "adapter")),
         Slot("reference", ("model", "adapter")),
         Slot("train_data", ("dataset",)),
+        Slot("replay_data", ("dataset",), required=False),
         Slot("eval_data", ("dataset",), required=False),
     )
     outputs = (Slot("adapter", ("adapter",), required=False), Slot("model", ("model",), required=False))

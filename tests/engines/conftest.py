@@ -53,6 +53,10 @@ class FakeContext:
     def work(self) -> Path:
         return self.root / "work"
 
+    @property
+    def cache(self) -> Path:
+        return self.root.parent / "cache"
+
     def phase(self, name: str) -> None:
         self.phases.append(name)
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from swiftshell.engines import kto_rows
+from swiftshell.engines import kto_batches, kto_labels
 from swiftshell.errors import SwiftshellError
 
 
@@ -16,7 +16,7 @@ from swiftshell.errors import SwiftshellError
 @pytest.mark.parametrize("total", [64, 65, 101, 200])
 def test_every_batch_holds_both_classes_where_there_are_enough(total: int, share: float, batch: int) -> None:
     labels = [i < total * share for i in range(total)]  # sorted by class, as unpaired pairs come
-    arranged = kto_rows.arrange(list(range(total)), labels, batch, seed=3)
+    arranged = kto_batches.arrange(list(range(total)), labels, batch, seed=3)
     assert len(arranged.rows) % batch == 0
     assert arranged.repeated == -total % batch
     assert set(arranged.rows) == set(range(total)), "no row is lost"
@@ -32,7 +32,7 @@ def test_every_batch_holds_both_classes_where_there_are_enough(total: int, share
 
 def test_rare_classes_are_spread_and_counted() -> None:
     labels = [True] * 5 + [False] * 95
-    arranged = kto_rows.arrange(list(range(100)), labels, 4, seed=0)
+    arranged = kto_batches.arrange(list(range(100)), labels, 4, seed=0)
     places = [at for at, row in enumerate(arranged.rows) if row < 5]
     gaps = [b - a for a, b in itertools.pairwise(places)]
     assert all(18 <= gap <= 22 for gap in gaps)
@@ -41,7 +41,7 @@ def test_rare_classes_are_spread_and_counted() -> None:
 
 def test_the_order_depends_on_the_seed_alone() -> None:
     labels = [random.Random(1).random() < 0.5 for _ in range(50)]
-    one, same, other = (kto_rows.arrange(list(range(50)), labels, 4, seed=s).rows for s in (1, 1, 2))
+    one, same, other = (kto_batches.arrange(list(range(50)), labels, 4, seed=s).rows for s in (1, 1, 2))
     assert one == same != other
 
 
@@ -58,21 +58,21 @@ def test_the_order_depends_on_the_seed_alone() -> None:
 def test_auto_weights_bring_the_classes_to_1_15(
     desirable: int, undesirable: int, expected: tuple[float, float]
 ) -> None:
-    found = kto_rows.weights(desirable, undesirable, "auto", "auto")
+    found = kto_labels.weights(desirable, undesirable, "auto", "auto")
     assert found == expected
     if 15.0 not in found:
         assert found[0] * desirable / (found[1] * undesirable) == pytest.approx(1.15, rel=1e-3)
 
 
 def test_a_given_weight_is_kept_and_the_other_follows() -> None:
-    assert kto_rows.weights(100, 50, 1.0, 1.0) == (1.0, 1.0)
-    assert kto_rows.weights(100, 50, 2.0, "auto") == (2.0, round(200 / 57.5, 4))
-    assert kto_rows.weights(100, 50, "auto", 2.0) == (1.15, 2.0)
+    assert kto_labels.weights(100, 50, 1.0, 1.0) == (1.0, 1.0)
+    assert kto_labels.weights(100, 50, 2.0, "auto") == (2.0, round(200 / 57.5, 4))
+    assert kto_labels.weights(100, 50, "auto", 2.0) == (1.15, 2.0)
 
 
 def test_one_class_is_refused() -> None:
     with pytest.raises(SwiftshellError) as refused:
-        kto_rows.class_counts([True] * 4, "thumbs.jsonl")
+        kto_labels.class_counts([True] * 4, "thumbs.jsonl")
     problem = refused.value.problems[0]
     assert problem.code == "train.one_class"
     assert problem.values["missing"] == "label: false"

@@ -1,4 +1,4 @@
-"""Order KTO's rows and weigh its classes.
+"""Compose KTO's batches: which rows train together, in what order.
 
 TRL pairs each prompt with its neighbour's answer inside batches of fixed order to estimate the KL term, and never
 shuffles. So the order given here is the order trained in: shuffled, the rarer class spread evenly, a whole number of
@@ -7,17 +7,11 @@ batches.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
-
-from swiftshell.errors import fail
-
-TARGET_RATIO = (
-    1.15  # weighted desirable : undesirable, inside what the paper (1 to 3/2) and TRL (1 to 4/3) recommend
-)
-WEIGHT_CAP = 15.0  # beyond this the rare class's noise is amplified more than its signal
 
 Item = TypeVar("Item")
 
@@ -61,36 +55,22 @@ def _interleaved(labels: Sequence[bool], seed: int) -> list[int]:
     return [next(rares) if at in places else next(commons) for at in range(total)]
 
 
-def class_counts(labels: Sequence[bool], file: str) -> tuple[int, int]:
-    """Return the numbers of desirable and undesirable rows.
+def whole_order(rows: int, batch: int, accumulation: int, epochs: float, max_steps: int, seed: int) -> list[int]:
+    """Return row positions for all of training; its length is optimizer steps x `batch` x `accumulation`, or less at the end.
 
-    Raises:
-        SwiftshellError: one class is missing; KTO has nothing to tell apart.
+    The batches of later epochs come in another order; the rows inside a batch stay together, so that the KL pairs TRL
+    made, and what the reference says of them, hold in every epoch.
     """
-    desirable = sum(labels)
-    undesirable = len(labels) - desirable
-    if not desirable or not undesirable:
-        missing = "label: true" if not desirable else "label: false"
-        raise fail("train.one_class", file=file, total=len(labels), missing=missing)
-    return desirable, undesirable
-
-
-def weights(
-    desirable: int, undesirable: int, desirable_weight: float | str, undesirable_weight: float | str
-) -> tuple[float, float]:
-    """Return both class weights; `auto` brings the weighted classes to `TARGET_RATIO` through the rarer one."""
-    if desirable_weight != "auto" and undesirable_weight != "auto":
-        return float(desirable_weight), float(undesirable_weight)
-    if desirable_weight == "auto" and undesirable_weight == "auto":
-        if desirable < undesirable:
-            return _capped(TARGET_RATIO * undesirable / desirable), 1.0
-        return 1.0, _capped(desirable / (TARGET_RATIO * undesirable))
-    if desirable_weight == "auto":
-        given = float(undesirable_weight)
-        return _capped(TARGET_RATIO * given * undesirable / desirable), given
-    given = float(desirable_weight)
-    return given, _capped(given * desirable / (TARGET_RATIO * undesirable))
-
-
-def _capped(weight: float) -> float:
-    return round(min(weight, WEIGHT_CAP), 4)
+    groups = [list(range(at, at + batch)) for at in range(0, rows, batch)]
+    per_epoch = math.ceil(len(groups) / accumulation)
+    steps = max_steps if max_steps > 0 else math.ceil(epochs * per_epoch)
+    wanted = steps * accumulation if max_steps > 0 or epochs != 1 else len(groups)
+    order: list[list[int]] = []
+    epoch = 0
+    while len(order) < wanted:
+        turn = list(groups)
+        if epoch:
+            random.Random(f"{seed}/{epoch}").shuffle(turn)
+        order += turn
+        epoch += 1
+    return [i for group in order[:wanted] for i in group]
