@@ -11,6 +11,8 @@ from swiftshell.engines import loading, probe, references, training
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.references import Expectation, Models
 from swiftshell.engines.rows import Example, Prepared, Reading
+from swiftshell.engines.verdicts import Circumstances
+from swiftshell.engines.watch import Watch
 from swiftshell.errors import fail
 from swiftshell.stages.base import Context, Outcome, StepRequest
 
@@ -76,11 +78,20 @@ def finish(
     data: Prepared,
     summary: Mapping[str, Any],
     train: Train = training.train,
+    *,
+    evaluation: Sequence[Example],
+    about: Circumstances,
 ) -> Outcome:
-    """Train with the proof before the first step, save, and say what was made."""
+    """Train with the proof before the first step and watched all along, save, and say what was made."""
     opened, proof = ready.opened, ready.proof
     attach(trainer, proof, ready.models, request, ctx)
+    tokenizer, precision = opened.reading.tokenizer, ready.precision
+    watch = Watch(
+        trainer, request, ctx, data, evaluation, tokenizer=tokenizer, precision=precision, about=about
+    )
+    watch.start()
     train(trainer, request, ctx)
+    watch.finish()
     slot = training.save(trainer, request, ctx, opened.policy)
     told = {
         **summary,
@@ -88,18 +99,23 @@ def finish(
         "reference_kept_as": ready.models.mode,
         "reference_difference": proof.difference,
         "reference_logps": proof.found,
+        **watch.summary,
     }
-    return training.outcome(
+    outcome = training.outcome(
         trainer,
         slot,
         opened.policy,
-        opened.reading.tokenizer,
-        ready.precision,
+        tokenizer,
+        precision,
         data,
         told,
-        reference=reference_record(opened.reference, proof.expected, ready.precision),
-        probe=training.own_probe(trainer, proof.expected.rows, ready.precision),
+        reference=reference_record(opened.reference, proof.expected, precision),
+        probe=training.own_probe(trainer, proof.expected.rows, precision),
+        rounds=watch.record,
     )
+    outcome.metrics |= watch.metrics
+    outcome.gate += watch.gate
+    return outcome
 
 
 def tell_choices(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from swiftshell.engines import arguments, loading, preference, rows, training
+from swiftshell.engines import arguments, loading, preference, rows, training, watch
 from swiftshell.engines.loading import Precision
 from swiftshell.engines.preference import Opened
 from swiftshell.stages.base import Context, Outcome, StepRequest
@@ -41,7 +42,12 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     rows.check_agreement(
         data.examples, trainer.train_dataset, lambda r: r["prompt_ids"] + r["chosen_ids"] + r["rejected_ids"]
     )
-    return preference.finish(trainer, request, ctx, ready, data, {"pairs": len(data.examples)})
+    held = evaluation.examples if evaluation else []
+    # The sigmoid's loss of a policy that equals the reference; other losses have other units.
+    untrained = math.log(2) if request.params.loss_type in ("sigmoid", ["sigmoid"]) else None
+    about = watch.circumstances(request, data.examples, held, untrained_loss=untrained)
+    summary = {"pairs": len(data.examples)}
+    return preference.finish(trainer, request, ctx, ready, data, summary, evaluation=held, about=about)
 
 
 def _arguments(

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
-from swiftshell.engines import arguments, kto_batches, kto_labels, loading, preference, rows, training
+from swiftshell.engines import (
+    arguments,
+    kto_batches,
+    kto_labels,
+    loading,
+    preference,
+    rounds,
+    rows,
+    training,
+    watch,
+)
 from swiftshell.engines.kto_batches import Arranged
 from swiftshell.engines.loading import Precision
 from swiftshell.engines.preference import Opened
@@ -18,6 +29,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     training.start(ctx)
     opened = preference.open_step(request, "kto")
     data = rows.prepare(request.input("train_data"), opened.reading, ctx)
+    data, replay = rounds.with_replay(data, request, opened.reading, ctx)
     labelled = kto_labels.read(data.examples, request.params, str(request.input("train_data").path))
     arranged = _arrange(labelled.examples, request, ctx)
     evaluation = _evaluation(opened, request, ctx)
@@ -47,8 +59,23 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
         **labelled.summary(),
         "rows_repeated": arranged.repeated,
         "one_sided_batches": arranged.one_sided,
+        "replay": replay.summary(),
     }
-    return preference.finish(trainer, request, ctx, ready, data, summary)
+    about = watch.circumstances(
+        request,
+        data.examples,
+        evaluation,
+        untrained_loss=_untrained_loss(labelled),
+        one_sided=arranged.one_sided,
+        batches=len(arranged.rows) // request.params.per_device_train_batch_size,
+    )
+    return preference.finish(trainer, request, ctx, ready, data, summary, evaluation=evaluation, about=about)
+
+
+def _untrained_loss(labelled: kto_labels.Labelled) -> float:
+    """Return the loss of a policy that equals the reference: every row's term is half its weight."""
+    both = {True: labelled.desirable_weight, False: labelled.undesirable_weight}
+    return 0.5 * fmean(e.data["weight"] * both[bool(e.data["label"])] for e in labelled.examples)
 
 
 def _evaluation(opened: Opened, request: StepRequest, ctx: Context) -> list[Example]:
@@ -61,12 +88,30 @@ def _evaluation(opened: Opened, request: StepRequest, ctx: Context) -> list[Exam
 
 def _arrange(examples: list[Example], request: StepRequest, ctx: Context) -> Arranged:
     batch = request.params.per_device_train_batch_size
-    arranged = kto_batches.arrange(examples, [e.data["label"] for e in examples], batch, request.seed)
+    arranged = kto_batches.arrange(
+        examples,
+        [e.data["label"] for e in examples],
+        batch,
+        request.seed,
+        lengths=_lengths(examples) if request.params.batch_composition == "length" else None,
+        texts=[(hash(e.prompt_ids), hash(e.answers[0])) for e in examples],
+    )
     if arranged.repeated:
         ctx.note("train.rows_repeated", count=arranged.repeated, batch=batch, total=len(examples))
     if arranged.one_sided:
         ctx.note("train.one_sided_batches", count=arranged.one_sided, batches=len(arranged.rows) // batch)
     return arranged
+
+
+def _lengths(examples: list[Example]) -> list[tuple[int, int]]:
+    """Return the tokens of each row's prompt and answer."""
+    return [(len(e.prompt_ids), len(e.answers[0])) for e in examples]
+
+
+def _padding(arranged: Arranged, request: StepRequest) -> dict[str, float]:
+    """Return how many tokens are computed for each real one, in the rows and in the KL sequences."""
+    of_rows, of_kl = kto_batches.padding(_lengths(arranged.rows), request.params.per_device_train_batch_size)
+    return {"padding": round(of_rows, 4), "kl_padding": round(of_kl, 4)}
 
 
 def _whole_order(arranged: Arranged, request: StepRequest) -> list[int]:
