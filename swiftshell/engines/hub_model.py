@@ -12,12 +12,12 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from swiftshell.errors import EXIT_USAGE, Problem, SwiftshellError, fail
+from swiftshell.machine import architecture
 from swiftshell.run.checkpoints import safetensors_whole
 
 Warn = Callable[..., None]
@@ -91,7 +91,10 @@ def check_config(folder: Path, where: str, warn: Warn) -> dict[str, Any]:
     tokenizer = _json(folder / "tokenizer_config.json", where) if (folder / "tokenizer_config.json").is_file() else {}
     model_type = str(config.get("model_type", ""))
     if "auto_map" in config:
-        if not _built_in(model_type):
+        found = architecture.of_config(config)
+        if found.remote_code and found.is_cogvlm:
+            raise fail("images.cogvlm", where=where)
+        if found.remote_code:
             raise fail("download.remote_code", where=where, model_type=model_type or "-",
                        found=", ".join(sorted(map(str, config["auto_map"]))))
         warn("download.remote_code_ignored", where=where, model_type=model_type)
@@ -99,14 +102,6 @@ def check_config(folder: Path, where: str, warn: Warn) -> dict[str, Any]:
         raise fail("download.remote_code", where=where, model_type=str(tokenizer.get("tokenizer_class", "-")),
                    found="AutoTokenizer")
     return config
-
-
-def _built_in(model_type: str) -> bool:
-    """Tell whether the installed transformers has this architecture itself, without importing it."""
-    spec = find_spec("transformers")
-    if spec is None or not spec.origin:
-        return False
-    return bool(model_type) and (Path(spec.origin).parent / "models" / model_type.replace("-", "_")).is_dir()
 
 
 def _json(path: Path, where: str) -> dict[str, Any]:

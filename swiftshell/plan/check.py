@@ -69,6 +69,8 @@ def data(step: PlanStep) -> Iterable[Problem]:
             wanted = purpose if slot != "eval_data" or step.stage == "evaluate" else step.stage
             report = check_rows(item.path, wanted, **_reading(item))
             step.rows[slot] = report.rows
+            if report.images:
+                step.image_rows[slot] = report.images["rows"]
             if slot == "train_data":
                 step.row_tokens = sum(part.get("mean", 0.0) for part in report.characters.values()) / _CHARACTERS_PER_TOKEN
             yield from report.problems

@@ -62,6 +62,7 @@ class PlanStep:
     estimate_from: str = ""
     implied: bool = False  # added by the planner (a download nobody wrote down)
     rows: dict[str, int] = field(default_factory=dict)
+    image_rows: dict[str, int] = field(default_factory=dict)  # rows with images, by slot
     row_tokens: float = 0.0  # mean length of a training row, estimated from its characters
 
     @property

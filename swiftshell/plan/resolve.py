@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from swiftshell.errors import Problem, SwiftshellError
-from swiftshell.plan import check, estimate, fingerprint
+from swiftshell.plan import check, estimate, fingerprint, vision
 from swiftshell.plan.board import Board
 from swiftshell.plan.model import Plan, PlanInput, PlanStep
 from swiftshell.plan.outside import data_path, describe_model
@@ -90,6 +90,7 @@ class Resolver:
         self.problems += check.references(step, self.board)
         self.problems += stage.check(stage.params.model_validate(params), self._facts(step))
         self.problems += check.data(step)
+        self.problems += vision.check(step, self.steps)
         self._restore(step)
         self.sizes.estimate(step)
         self.steps.append(step)

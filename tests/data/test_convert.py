@@ -201,7 +201,7 @@ def test_heldout_keeps_what_can_be_measured(write: Write) -> None:
     assert one(write, {"text": "story"}, "heldout") == {"text": "story"}
 
 
-def test_tools_images_ids_and_the_rest_pass_through(write: Write) -> None:
+def test_tools_ids_and_the_rest_pass_through(write: Write) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"x": None}}}
     call = {
         "role": "assistant",
@@ -212,7 +212,6 @@ def test_tools_images_ids_and_the_rest_pass_through(write: Write) -> None:
     row = {
         "messages": turns,
         "tools": [tool],
-        "images": ["i/0.jpg"],
         "id": 3,
         "model": "m",
         "difficulty": 0.5,
@@ -221,7 +220,6 @@ def test_tools_images_ids_and_the_rest_pass_through(write: Write) -> None:
     assert json.loads(loaded.data.pop("tools")) == [tool]
     assert loaded.data == {
         "messages": [turns[0], {**call, "content": ""}, *turns[2:]],
-        "images": ["i/0.jpg"],
         "id": 3,
     }
     assert loaded.extra == {"model": "m", "difficulty": 0.5}
@@ -242,8 +240,8 @@ def test_sharegpt_function_calls(write: Write) -> None:
     assert turns[1]["tool_calls"] == [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]
 
 
-def test_multimodal_parts_stay(write: Write) -> None:
-    content = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
+def test_parts_of_text_stay(write: Write) -> None:
+    content = [{"type": "text", "text": "Look:"}, {"type": "text", "text": "What is it?"}]
     row = {"messages": [{"role": "user", "content": content}, assistant("a cat")]}
     assert one(write, row, "sft")["messages"][0]["content"] == content
 
