@@ -59,6 +59,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
         **labelled.summary(),
         "rows_repeated": arranged.repeated,
         "one_sided_batches": arranged.one_sided,
+        **_padding(arranged, request),
         "replay": replay.summary(),
     }
     about = watch.circumstances(
