@@ -44,10 +44,12 @@ _COLUMNS = {"label_field": "label", "text_field": "completion", "response_field"
             "completion_field": "completion", "answer_field": "completion", "output_field": "completion",
             "prompt_field": "prompt", "query_field": "prompt", "question_field": "prompt",
             "instruction_field": "prompt", "chosen_field": "chosen", "rejected_field": "rejected",
+            "weight_field": "weight", "probability_field": "probability",
             "messages_field": "messages", "system_field": "system", "history_field": "history"}
 _READING = {"split": "split", "file": "file", "format": "format", "limit": "limit", "max_samples": "limit",
             "columns": "columns", "label_rule": "label_rule"}
-_COLUMN_STAGES = {"label": ("kto",), "chosen": ("dpo", "kto"), "rejected": ("dpo", "kto")}
+_COLUMN_STAGES = {"label": ("kto",), "weight": ("kto",), "probability": ("kto",),
+                  "chosen": ("dpo", "kto"), "rejected": ("dpo", "kto")}
 
 _GENERATION = ("temperature", "top_p", "top_k", "max_new_tokens", "do_sample", "num_beams", "repetition_penalty",
                "num_return_sequences", "min_new_tokens", "length_penalty")

@@ -12,11 +12,12 @@ from typing import Any
 
 from swiftshell.data.convert import Converter
 from swiftshell.data.detect import Layout, detect, present_columns
+from swiftshell.data.images import Pictures
 from swiftshell.data.labels import Rule, parse_rule
 from swiftshell.data.read import read_rows
 from swiftshell.data.report import DataReport
 from swiftshell.data.row import BadRow, Purpose, Row
-from swiftshell.data.tally import Copies, Labels, Lengths, characters
+from swiftshell.data.tally import Copies, Labels, Lengths, Thumbs, characters
 from swiftshell.errors import Problem, Severity, SwiftshellError
 
 _DETECT_ROWS = 200
@@ -50,6 +51,7 @@ class Check:
         self._copies = Copies(self.report)
         self._lengths = {"prompt": Lengths(), "answer": Lengths()}
         self._bad: set[tuple[str, int]] = set()
+        self._pictures = Pictures(None, purpose)
 
     def rows(self) -> Iterator[Row]:
         """Yield every usable row; KTO labels are raw until `finish` has run over the rows that were kept."""
@@ -69,6 +71,7 @@ class Check:
             self.report.rows = len(head) + sum(1 for _ in source)
             return
         converter = Converter(layout, self._purpose, self._warn)
+        self._pictures = Pictures(layout.get("images"), self._purpose)
         for row in itertools.chain(head, source):
             self.report.rows += 1
             yield from self._converted(row, converter)
@@ -83,10 +86,12 @@ class Check:
         report.characters = {
             part: lengths.as_json() for part, lengths in self._lengths.items() if lengths.number
         }
+        if self._pictures.rows:
+            report.images = {"rows": self._pictures.rows, "files": len(self._pictures.files)}
         good = [row for row in kept or [] if (row.file, row.number) not in bad_labels]
         for row in good:
             if "label" in row.data:
-                row.data["label"] = self._labels.read(row.data["label"])
+                row.data["label"] = self._labels.read(row.data)
         report.usable -= len(bad_labels)
         self._check_classes()
         if report.rows == 0 and not report.problems:
@@ -98,9 +103,8 @@ class Check:
         if not head:
             return None
         present = present_columns(row.data for row in head)
-        scored = rule is not None and rule.kind == "threshold"
         layout, problems = detect(
-            present, self._purpose, columns=self._columns, format=self._format, threshold_rule=scored
+            present, self._purpose, columns=self._columns, format=self._format, rule=rule.kind if rule else None
         )
         for p in problems:
             self.report.add(Problem(p.code, p.values, file=str(self._path), field_name=p.field_name))
@@ -124,7 +128,8 @@ class Check:
     def _converted(self, row: Row, converter: Converter) -> Iterator[Row]:
         self._row = row
         try:
-            made = converter.rows(row.data)
+            folder = Path(row.file).parent if row.file else self._path.parent
+            made = [self._pictures.place(data, folder) for data in converter.rows(row.data)]
             for data in made:
                 self._copies.add(row, data)
         except BadRow as bad:
@@ -160,10 +165,11 @@ class Check:
             return
         yes, no = self._labels.totals()
         report.classes = {"desirable": yes, "undesirable": no}
-        if report.ok and not (yes and no):
-            found = "desirable" if yes else "undesirable"
-            values = {"found": found, "count": yes or no, "column": report.columns.get("label", "")}
-            report.add(Problem("data.one_class", values, file=report.path))
+        thumbs = self._labels.thumbs
+        report.thumbs = thumbs.as_json()
+        if report.ok and (problem := _nothing_to_learn(thumbs, yes, no)) is not None:
+            columns = {part: report.columns.get(part, "") for part in ("label", "weight", "probability")}
+            report.add(Problem(problem.code, {**columns, **problem.values}, file=report.path))
 
     def _placed(
         self, code: str, field_name: str | None, values: dict[str, Any], severity: Severity = "error"
@@ -186,3 +192,20 @@ class Check:
         self.report.add(problem)
         if problem.row is not None:
             self._bad.add((problem.file or "", problem.row))
+
+
+def _nothing_to_learn(thumbs: Thumbs, yes: int, no: int) -> Problem | None:
+    """Return why KTO would have nothing to tell apart, if so."""
+    good, bad = thumbs.classes()
+    if thumbs.weightless == thumbs.rows:
+        return Problem("data.weights_all_zero", {"count": thumbs.rows})
+    same = next(iter(thumbs.probabilities)) if len(thumbs.probabilities) == 1 else None
+    if same is not None and 0.0 < same < 1.0:
+        return Problem("data.probability_all_same", {"count": thumbs.rows, "value": same})
+    if good and bad:
+        return None
+    found = "desirable" if good else "undesirable"
+    if yes and no:
+        lacking = {"lacking": "false" if good else "true", "count": no if good else yes}
+        return Problem("data.class_weightless", lacking)
+    return Problem(f"data.one_class_{found}", {"count": yes or no})

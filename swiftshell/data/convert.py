@@ -3,13 +3,14 @@
 | purpose | result |
 |---|---|
 | sft | `messages` for a conversation, `prompt` + `completion` where they are told apart, or `text` |
-| kto | `prompt`, `completion`, `label` (raw here; `labels` decides over the whole column) |
+| kto | `prompt`, `completion`, `label` (raw here; `labels` decides over the whole column), `probability`, `weight` |
 | dpo | `prompt`, `chosen`, `rejected` |
 | prompts | `prompt` |
 | heldout | `prompt` and what can be measured: reference, chosen, rejected, completion, label, rules, lang |
 
 `prompt`, `completion`, `chosen` and `rejected` are lists of turns. `tools` (JSON text, which TRL reads and
-Arrow can store), `images` and `id` pass through; so do columns without a part, in `Row.extra`.
+Arrow can store), `images` (placed by `swiftshell.data.images`) and `id` pass through; so do columns without a part,
+in `Row.extra`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from swiftshell.data.detect import Layout
+from swiftshell.data.labels import read_probability, read_weight
 from swiftshell.data.row import BadRow, Purpose, Turn, shown, text_of, type_name
 from swiftshell.data.rules import check_rules
 from swiftshell.data.turns import check_order, history_turns, transcript_turns, turns_of, with_system
+from swiftshell.errors import Problem
 
 Data = dict[str, Any]
 Warn = Callable[..., None]  # (code, column, **values)
@@ -75,12 +78,13 @@ class Converter:
     def _kto(self, source: Data) -> list[Data]:
         if "rejected" in self._columns:
             prompt, chosen, rejected = self._pair(source)
+            weight = self._weight(source)
             return [
-                {"prompt": prompt, "completion": chosen, "label": True},
-                {"prompt": prompt, "completion": rejected, "label": False},
+                {"prompt": prompt, "completion": chosen, "label": True, **weight},
+                {"prompt": prompt, "completion": rejected, "label": False, **weight},
             ]
         prompt, answer = self._prompt_and_answer(source)
-        return [{"prompt": prompt, "completion": answer, "label": source.get(self._columns["label"])}]
+        return [{"prompt": prompt, "completion": answer, **self._thumb(source), **self._weight(source)}]
 
     def _dpo(self, source: Data) -> list[Data]:
         prompt, chosen, rejected = self._pair(source)
@@ -100,9 +104,8 @@ class Converter:
         if not self._has_answer(source):
             return [{"prompt": prompt, **kept}]
         prompt, answer = self._prompt_and_answer(source)
-        if "label" in self._columns:
-            label = source.get(self._columns["label"])
-            return [{"prompt": prompt, "completion": answer, "label": label, **kept}]
+        if {"label", "probability"} & self._columns.keys():
+            return [{"prompt": prompt, "completion": answer, **self._thumb(source), **kept}]
         return [{"prompt": prompt, "reference": text_of(answer[-1]["content"]), **kept}]
 
     # --- parts of a row ---
@@ -147,7 +150,8 @@ class Converter:
                 raise BadRow("data.not_text", column, value=shown(given), type=type_name(given))
             value = f"{value}\n{given}" if value else given
         turns = self._with_context(turns_of(value, column, "user"), source)
-        if not text_of(turns[-1]["content"]).strip() and turns[-1]["role"] == "user":
+        said = turns[-1]["content"]  # a list of parts may be a picture and nothing else
+        if isinstance(said, str) and not said.strip() and turns[-1]["role"] == "user":
             raise BadRow("data.empty_prompt", column)
         if len(turns) > 1:
             check_order(turns, column, self._warn)
@@ -203,6 +207,32 @@ class Converter:
         last = turns[-1]
         if not last.get("tool_calls") and not text_of(last["content"]).strip():
             raise BadRow("data.empty_answer", column)
+
+    # --- what was said of the answer ---
+
+    def _thumb(self, source: Data) -> Data:
+        """Return the raw label, and the probability of being desirable where the row gives one."""
+        found: Data = {"label": source.get(self._columns["label"]) if "label" in self._columns else None}
+        if (column := self._columns.get("probability")) is None:
+            return found
+        probability = read_probability(source.get(column))
+        if isinstance(probability, Problem):
+            raise BadRow(probability.code, column, **probability.values)
+        if probability is not None:
+            return {**found, "probability": probability}
+        if found["label"] is None:
+            raise BadRow("data.probability_missing", column)
+        return found
+
+    def _weight(self, source: Data) -> Data:
+        if (column := self._columns.get("weight")) is None:
+            return {}
+        weight = read_weight(source.get(column))
+        if isinstance(weight, Problem):
+            raise BadRow(weight.code, column, **weight.values)
+        if weight is None:
+            self._warn("data.weight_missing", column)
+        return {"weight": 1.0 if weight is None else weight}
 
     # --- pairs ---
 

@@ -36,6 +36,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         "liked",
     ),
     "score": ("score", "rating", "stars", "reward"),
+    "probability": ("probability", "p_desirable", "prob", "soft_label", "soft_labels", "desirable_probability"),
+    "weight": ("weight", "sample_weight", "row_weight", "w"),
     "text": ("text", "story", "document"),
     "input": ("input",),
     "system": ("system", "system_prompt"),
@@ -48,6 +50,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "id": ("id", "prompt_id", "uid"),
 }
 ROLES = tuple(name for name in NAMES if name != "score")
+# What the recipes of other tools call a part.
+ALIASES = {"label_field": "label", "text_field": "completion", "response_field": "completion", "prompt_field": "prompt",
+           "weight_field": "weight", "probability_field": "probability"}
 # The answer column that belongs to a prompt column comes before the general order.
 _PARTNERS = {
     "instruction": "output",
@@ -109,7 +114,7 @@ def detect(
     *,
     columns: Mapping[str, str] | None = None,
     format: str | None = None,  # noqa: A002
-    threshold_rule: bool = False,
+    rule: str | None = None,
 ) -> tuple[Layout | None, list[Problem]]:
     """Decide the layout of a data set.
 
@@ -118,12 +123,15 @@ def detect(
         purpose: what the rows are for; labels are looked for where they mean something.
         columns: part → column, said by a person; these come first.
         format: one of `FORMATS`, said by a person; narrows what is looked for.
-        threshold_rule: a threshold was given, so a column of scores may be the label.
+        rule: the kind of label rule that was given. With a threshold a column of scores may be the label; with
+            "probability" the label column is one of probabilities.
 
     Returns:
         the layout, or None with the problems that stand in its way.
     """
-    mapping = dict(columns or {})
+    mapping = {_own_name(part, purpose, present): name for part, name in (columns or {}).items()}
+    if rule == "probability" and "probability" not in mapping and "label" in mapping:
+        mapping["probability"] = mapping.pop("label")
     problems = [p for p in (_bad_mapping(part, name, present) for part, name in mapping.items()) if p]
     if format is not None and format not in FORMATS:
         near = next(iter(difflib.get_close_matches(format, FORMATS, n=1, cutoff=0.5)), "")
@@ -135,13 +143,28 @@ def detect(
         )
     if problems:
         return None, problems
-    names = {**NAMES, "label": (*NAMES["label"], *NAMES["score"])} if threshold_rule else NAMES
+    names = {**NAMES, **_names_for(rule)}
     layout = _choose(present, purpose, mapping, format, names)
     missing = _missing(layout, purpose)
     if missing:
         values = {"purpose": purpose, "columns": ", ".join(present), "format": layout.format}
         return None, [Problem(missing, values, field_name="columns")]
     return layout, []
+
+
+def _own_name(part: str, purpose: Purpose, present: list[str]) -> str:
+    """Return our name of a part; the `text_field` of stories, which answer nothing, is the text itself."""
+    if part == "text_field" and purpose in ("sft", "prompts") and not set(NAMES["prompt"]) & set(present):
+        return "text"
+    return ALIASES.get(part, part)
+
+
+def _names_for(rule: str | None) -> dict[str, tuple[str, ...]]:
+    if rule == "threshold":
+        return {"label": (*NAMES["label"], *NAMES["score"])}
+    if rule == "probability":
+        return {"label": (), "probability": (*NAMES["probability"], *NAMES["label"], *NAMES["score"])}
+    return {}
 
 
 def _bad_mapping(part: str, column: str, present: list[str]) -> Problem | None:
@@ -200,6 +223,9 @@ def _choose(
         purpose == "heldout" and {"completion", "messages"} & set(found)
     ):
         look("label")
+        look("probability")
+    if purpose == "kto":
+        look("weight")
     for part in _HELD_OUT_ONLY if purpose in ("heldout", "prompts") else ():
         look(part)
     return Layout(format or _name(found), found)
@@ -232,7 +258,7 @@ def _missing(layout: Layout, purpose: Purpose) -> str | None:
         if pair:
             return None
         return (
-            "data.no_answer_column" if not answers else "data.no_label_column" if "label" not in has else None
+            "data.no_answer_column" if not answers else None if {"label", "probability"} & has else "data.no_label_column"
         )
     if purpose == "sft":
         return None if answers or pair or "text" in has or "chosen" in has else "data.no_answer_column"

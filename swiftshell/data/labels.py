@@ -105,7 +105,8 @@ class Rule:
     """How the values of one label column are read.
 
     Attributes:
-        kind: boolean, zero_one, plus_minus_one, words, threshold, listed or mixed.
+        kind: boolean, zero_one, plus_minus_one, words, threshold, listed, mixed, or probability (the column then
+            plays the part `probability`, so nothing is read by the rule itself).
         threshold: with kind threshold, the least score of a desirable answer.
         table: with kind listed, normalised value → label.
     """
@@ -173,7 +174,9 @@ def _number(text: str) -> int | float | None:
 
 
 def parse_rule(label_rule: Mapping[str, Any] | None) -> Rule | None:
-    """Return the rule that a person wrote: {"threshold": 3.5} or {"desirable": […], "undesirable": […]}.
+    """Return the rule that a person wrote.
+
+    One of {"threshold": 3.5}, {"probability": true} and {"desirable": […], "undesirable": […]}.
 
     Raises:
         SwiftshellError: the rule is neither, or contradicts itself.
@@ -181,6 +184,8 @@ def parse_rule(label_rule: Mapping[str, Any] | None) -> Rule | None:
     if not label_rule:
         return None
     keys = set(label_rule)
+    if keys == {"probability"} and label_rule["probability"] is True:
+        return Rule("probability")
     if keys == {"threshold"}:
         threshold = label_rule["threshold"]
         if (
@@ -206,6 +211,39 @@ def parse_rule(label_rule: Mapping[str, Any] | None) -> Rule | None:
                     "data.bad_label_rule", value=shown(dict(label_rule)), field_name=f"label_rule.{side}"
                 )
     return Rule("listed", table=table)
+
+
+def read_probability(value: Any) -> float | None | Problem:
+    """Return a probability from 0 to 1, None where there is none, or the problem (without a place) that it is."""
+    plain = _soft(value)
+    if plain is None or isinstance(plain, Problem):
+        return plain
+    if not 0.0 <= plain <= 1.0:
+        percent = 1.0 < plain <= 100.0
+        code = "data.probability_percent" if percent else "data.probability_range"
+        return Problem(code, {"value": shown(value)})
+    return plain
+
+
+def read_weight(value: Any) -> float | None | Problem:
+    """Return a weight, 0 or more, None where there is none, or the problem (without a place) that it is."""
+    plain = _soft(value)
+    if plain is None or isinstance(plain, Problem):
+        return plain if plain is None else Problem("data.weight_not_number", plain.values)
+    return plain if plain >= 0.0 else Problem("data.weight_negative", {"value": shown(value)})
+
+
+def _soft(value: Any) -> float | None | Problem:
+    """Return a number; NaN and infinity are no numbers here, though storage may hold them."""
+    plain = value.strip() if isinstance(value, str) else value
+    if plain is None or plain == "":
+        return None
+    number = _number(plain.casefold()) if isinstance(plain, str) else plain
+    if isinstance(number, bool):
+        number = int(number)
+    if not isinstance(number, int | float) or not math.isfinite(number):
+        return Problem("data.probability_not_number", {"value": shown(value)})
+    return float(number)
 
 
 def infer_rule(values: Iterable[Any]) -> Rule:

@@ -26,9 +26,12 @@ class DataReport:
         columns: part → column as found; `unused` are the columns without a part.
         label_rule: how labels were read (see `labels.Rule.kind`), None without labels.
         classes: KTO: number of desirable and undesirable rows.
+        thumbs: KTO: rows with a probability between 0 and 1 (`soft`) and of weight 0 (`weightless`), the range of the
+            weights, the classes' expected weighted numbers, and the class weights that KTO would set by itself.
         counts: problem code → number of times, also beyond those listed.
         problems: the first `SHOWN_PER_CODE` of every code as they were found, then for every code with more of
             them one `data.and_more` with their number.
+        images: number of rows with pictures and of different picture files; empty without any.
         characters: part (prompt, answer) → {"edges", "counts", "max", "mean"}.
     """
 
@@ -42,9 +45,11 @@ class DataReport:
     unused: list[str] = field(default_factory=list)
     label_rule: str | None = None
     classes: dict[str, int] = field(default_factory=dict)
+    thumbs: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     characters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
 
     @property
     def errors(self) -> list[Problem]:
@@ -84,8 +89,10 @@ class DataReport:
             "unused",
             "label_rule",
             "classes",
+            "thumbs",
             "counts",
             "characters",
+            "images",
         )
         problems = [p.as_json() for p in self.problems]
         return {"v": 1, **{name: getattr(self, name) for name in names}, "ok": self.ok, "problems": problems}

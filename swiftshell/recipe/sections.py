@@ -16,6 +16,8 @@ from swiftshell.recipe.suggest import shown
 ORIGINS = ("repo", "path", "starter")
 MODEL_KEYS = (*ORIGINS, "revision", "source")
 DATA_KEYS = (*ORIGINS, "revision", "source", "split", "file", "columns", "format", "label_rule", "limit")
+# Names of columns that many recipes write beside `path`; the same as under `columns`.
+COLUMN_KEYS = ("label_field", "text_field", "prompt_field", "weight_field", "probability_field")
 STARTER_DATA = ("sft", "kto", "dpo", "heldout")
 SOURCES = ("hf",)
 _ID = re.compile(r"[^\W_][\w-]{0,39}\Z")
@@ -56,12 +58,13 @@ def read_data(checker: Checker, value: Any, base: Path) -> dict[str, DataSpec]:
         path: KeyPath = ("data", name)
         read_id(checker, path, name, key=True)
         before = len(checker.errors())
-        fields = checker.mapping(path, entry, DATA_KEYS)
+        fields = checker.mapping(path, entry, (*DATA_KEYS, *COLUMN_KEYS))
         origin = _origin(checker, path, fields, base)
         starter = checker.choice((*path, "starter"), fields.get("starter"), STARTER_DATA)
         reading: dict[str, Any] = {key: checker.text((*path, key), fields.get(key)) for key in ("split", "file")}
         reading["format"] = _format(checker, (*path, "format"), fields.get("format"))
         columns = _columns(checker, (*path, "columns"), fields.get("columns"))
+        columns |= {key: column for key in COLUMN_KEYS if (column := checker.text((*path, key), fields.get(key)))}
         rule = _label_rule(checker, (*path, "label_rule"), fields.get("label_rule"))
         limit = checker.whole((*path, "limit"), fields.get("limit"), 0, 0, 2**53)
         if len(checker.errors()) == before:
@@ -107,9 +110,9 @@ def _columns(checker: Checker, path: KeyPath, value: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     if not value:
         return found
-    from swiftshell.data.detect import ROLES
+    from swiftshell.data.detect import ALIASES, ROLES
 
-    for key, column in checker.mapping(path, value, ROLES).items():
+    for key, column in checker.mapping(path, value, (*ROLES, *ALIASES)).items():
         text = checker.text((*path, key), column)
         if text is not None:
             found[key] = text
@@ -131,7 +134,7 @@ def _format(checker: Checker, path: KeyPath, value: Any) -> str | None:
 def _label_rule(checker: Checker, path: KeyPath, value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
-    rule = checker.mapping(path, value, ("threshold", "desirable", "undesirable"))
+    rule = checker.mapping(path, value, ("threshold", "probability", "desirable", "undesirable"))
     from swiftshell.data.labels import parse_rule
 
     try:

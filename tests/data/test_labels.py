@@ -116,8 +116,8 @@ def test_row_without_the_label_column(write: Write) -> None:
 
 
 def test_one_class_only_is_refused(write: Write) -> None:
-    assert refused(write, 1, 1, 1) == [("data.one_class", None)]
-    assert refused(write, -1, -1) == [("data.one_class", None)]
+    assert refused(write, 1, 1, 1) == [("data.one_class_desirable", None)]
+    assert refused(write, -1, -1) == [("data.one_class_undesirable", None)]
 
 
 def test_every_bad_label_is_counted_and_the_first_are_shown(write: Write) -> None:
