@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 from swiftshell.errors import Problem, SwiftshellError, fail
 from swiftshell.plan import board as boards
 from swiftshell.plan.model import Plan
-from swiftshell.plan.quick import Options, build
+from swiftshell.plan.quick import ROUNDS, Options, build
 from swiftshell.plan.resolve import Resolver
 from swiftshell.run.workspace import Workspace
 from swiftshell.stages import registry
 
 _FLAGS = {"model": "--model", "policy": "--policy", "reference": "--reference", "dataset": "--dataset",
           "data": "--data",
-          "eval_data": "--eval-data", "lineage": "--lineage", "continue_": "--continue", "output_dir": "--out",
+          "eval_data": "--eval-data", "lineage": "--lineage", "continue_": "--continue", "replay": "--replay",
+          "output_dir": "--out",
           "columns": "--column"}
 
 
@@ -54,6 +56,8 @@ def plan_stage(workspace: Workspace, stage: str, options: Options, *, sets: Sequ
     from swiftshell.recipe.load import recipe_from_mapping
 
     board = boards.read(workspace.runs)
+    if options.continue_ and not options.replay and _asks_replay(sets, options.params):
+        options = replace(options, replay=ROUNDS)
     quick = build(stage, board, options)
     recipe = recipe_from_mapping(quick.recipe)
     command = "swiftshell run " + " ".join([stage, *_flags(options)])
@@ -61,12 +65,20 @@ def plan_stage(workspace: Workspace, stage: str, options: Options, *, sets: Sequ
                        lineage=quick.lineage)
 
 
+def _asks_replay(sets: Sequence[str], params: Mapping[str, Any]) -> bool:
+    """Tell whether a replay_ratio above 0 was set: in a further round that asks for the rows of the earlier ones."""
+    given = [text.partition("=")[2] for text in sets if text.partition("=")[0].strip() == "replay_ratio"]
+    value = given[-1].strip() if given else params.get("replay_ratio", 0)
+    try:
+        return float(value) > 0
+    except (TypeError, ValueError):
+        return False  # the check of the setting says what is wrong with it
+
+
 def plan_recipe(workspace: Workspace, recipe: Any, *, sets: Sequence[str] = (), fresh: bool = False, command: str = "",
                 board: boards.Board | None = None, whys: Mapping[str, Any] | None = None, lineage: str = "",
                 notes: Sequence[Problem] = (), seed: int | None = None) -> Plan:
     """Plan a checked recipe, with `--set` overrides applied."""
-    from dataclasses import replace
-
     from swiftshell.jobs.launch import new_run_id
 
     if sets:
@@ -100,7 +112,7 @@ def _flags(options: Options) -> list[str]:
         value = getattr(options, name)
         if value == getattr(plain, name):
             continue
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (name == "replay" and value == ROUNDS):
             found.append(flag)
         elif isinstance(value, dict):
             found += [f"{flag} {k}={v}" for k, v in value.items()]

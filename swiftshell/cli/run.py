@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choose.add_argument("--policy", metavar="M", help=t("cli.run_policy"))
     choose.add_argument("--reference", metavar="M", help=t("cli.run_reference"))
     choose.add_argument("--continue", action="store_true", dest="continue_", help=t("cli.run_continue"))
+    choose.add_argument("--replay", nargs="?", const="rounds", metavar="FILE", help=t("cli.run_replay"))
     choose.add_argument("--lineage", metavar="NAME", help=t("cli.run_lineage"))
     choose.add_argument("--dataset", metavar="D", help=t("cli.run_dataset"))
     choose.add_argument("--data", "--in", metavar="FILE", help=t("cli.run_data"))
@@ -62,12 +63,13 @@ def run(args: argparse.Namespace) -> Result[Any]:
 def _options(args: argparse.Namespace) -> Any:
     from swiftshell.plan.quick import Options
 
-    for name in ("model", "policy", "reference", "lineage", "dataset", "data", "eval_data", "out"):
+    for name in ("model", "policy", "reference", "lineage", "dataset", "data", "eval_data", "replay", "out"):
         if getattr(args, name) == "":  # an unset variable of a script: choosing from the board instead would surprise
             raise fail("cli.value_empty", flag="--" + name.replace("_", "-"))
     return Options(model=args.model, policy=args.policy, reference=args.reference, dataset=args.dataset, data=args.data,
-                   eval_data=args.eval_data, lineage=args.lineage, continue_=args.continue_, output_dir=args.out,
-                   seed=42 if args.seed is None else args.seed, columns=dict(pair(c, "--column") for c in args.columns))
+                   eval_data=args.eval_data, lineage=args.lineage, continue_=args.continue_, replay=args.replay,
+                   output_dir=args.out, seed=42 if args.seed is None else args.seed,
+                   columns=dict(pair(c, "--column") for c in args.columns))
 
 
 def pair(text: str, flag: str) -> tuple[str, str]:

@@ -62,7 +62,7 @@ def data(step: PlanStep) -> Iterable[Problem]:
         return
     from swiftshell.data.load import check_rows
 
-    for slot in ("train_data", "eval_data", "prompts"):
+    for slot in ("train_data", "replay_data", "eval_data", "prompts"):
         for item in step.inputs.get(slot, []):
             if item.producer is not None or item.path is None or not item.path.exists():
                 continue

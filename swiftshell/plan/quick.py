@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from swiftshell.errors import fail
+from swiftshell.plan import rounds
 from swiftshell.plan.board import TRAINED_STAGES, Board, Entry
 
 Why = tuple[str, dict[str, Any]]
 STARTER = "starter"
+ROUNDS = "rounds"  # replay: what the earlier rounds were trained on
+_REPLAY_RATIO = 1.0  # rows of earlier rounds for each new one, where replay is asked for without a number
 STARTER_FOLDER = Path(__file__).resolve().parent.parent / "starter"
 
 
@@ -26,7 +29,8 @@ class Options:
     """What a person may say about one step; everything left out is chosen from the board.
 
     `model`, `policy` and `reference` take `starter`, a folder, a hub repository (`org/name`) or a board name (also
-    the id a run printed). `data` and `eval_data` take a file, a folder, `hf://org/name` or `starter`.
+    the id a run printed). `data` and `eval_data` take a file, a folder, `hf://org/name` or `starter`; `replay` the
+    same, or `rounds` for what the earlier rounds were trained on.
     """
 
     model: str | None = None
@@ -37,6 +41,7 @@ class Options:
     eval_data: str | None = None
     lineage: str | None = None
     continue_: bool = False
+    replay: str | None = None
     output_dir: str | None = None
     seed: int = 42
     columns: dict[str, str] = field(default_factory=dict)
@@ -61,6 +66,7 @@ class _Builder:
         self.data: dict[str, Any] = {}
         self.inputs: dict[str, Any] = {}
         self.whys: dict[str, Why] = {}
+        self.params: dict[str, Any] = {}  # settings that follow from what was chosen
         lineages = board.lineages()
         self.lineage = options.lineage or (lineages[0] if lineages else "")
         if options.lineage and options.lineage not in lineages and options.model is None:
@@ -119,9 +125,11 @@ def build(stage: str, board: Board, options: Options) -> Quick:
         SwiftshellError: there is nothing to start from (the command to run first is named), or an option names
             something that does not exist.
     """
+    if options.replay and stage != "kto":
+        raise fail("rounds.replay_only_kto", stage=stage)
     builder = _Builder(stage, board, options)
     _CHOOSE.get(stage, _choose_nothing)(builder)
-    params = {**_starter_params(stage, builder.lineage), **options.params}
+    params = {**_starter_params(stage, builder.lineage), **builder.params, **options.params}
     step: dict[str, Any] = {"id": stage, "stage": stage, "inputs": builder.inputs, "params": params}
     if options.output_dir:
         step["output_dir"] = str(Path(options.output_dir).expanduser().absolute())
@@ -175,14 +183,66 @@ def _preference(b: _Builder) -> None:
         raise fail("plan.no_sft", stage=b.stage, first=first)
     _reference(b)
     b.dataset("train_data", b.options.data, b.stage)
-    b.dataset("eval_data", b.options.eval_data, "heldout", required=False) if b.options.eval_data else None
+    if b.options.eval_data:
+        b.dataset("eval_data", b.options.eval_data, "heldout")
+    elif b.options.continue_ and not given:
+        _same_held_out(b)
+    _replay(b)
 
 
 def _continue(b: _Builder) -> None:
-    last = b.board.newest(b.stage, b.lineage)
+    last = _last_round(b)
     if last is None:
         raise fail("plan.nothing_to_continue", stage=b.stage)
     b.entry("policy", last, "plan.why_continue", stage=b.stage)
+
+
+def _last_round(b: _Builder) -> Entry | None:
+    return b.board.newest(b.stage, b.lineage)
+
+
+def _same_held_out(b: _Builder) -> None:
+    """Measure a round on the held-out rows of the round before, so that both can be compared."""
+    last = _last_round(b)
+    spec = rounds.data_of(last, "eval_data") if last else None
+    if last is not None and spec is not None:
+        b.data["eval_data"], b.inputs["eval_data"] = spec, "data.eval_data"
+        b.whys["data.eval_data"] = ("rounds.why_held_out", {"name": _short(spec), "number": rounds.number_of(last)})
+    elif b.lineage == STARTER:
+        b.dataset("eval_data", None, "heldout")
+
+
+def _replay(b: _Builder) -> None:
+    """Add rows of earlier rounds: a file a person named, or what those rounds were trained on."""
+    given = b.options.replay
+    if not given:
+        return
+    if given != ROUNDS:
+        found: list[tuple[dict[str, Any], Why]] = [(data_spec(given), ("plan.why_named", {"name": given}))]
+        if b.options.columns and "path" in found[0][0]:
+            found[0][0]["columns"] = b.options.columns
+    else:
+        found = _rounds_data(b)
+    for number, (spec, why) in enumerate(found, 1):
+        name = "replay" if number == 1 else f"replay_{number}"
+        b.data[name], b.whys[f"data.{name}"] = spec, why
+        b.inputs.setdefault("replay_data", []).append(f"data.{name}")
+    b.params.setdefault("replay_ratio", _REPLAY_RATIO)
+
+
+def _rounds_data(b: _Builder) -> list[tuple[dict[str, Any], Why]]:
+    policy = b.models["policy"].get("path")
+    start = next((e for e in b.board.entries if str(e.path) == policy and e.stage == b.stage), None)
+    if start is None:
+        raise fail("rounds.nothing_to_replay", stage=b.stage)
+    found = rounds.train_data(rounds.chain(b.board, start))
+    if not found:
+        raise fail("rounds.data_gone", stage=b.stage, name=start.id)
+    return [(spec, ("rounds.why_replay", {"name": _short(spec), "number": rounds.number_of(e)})) for e, spec in found]
+
+
+def _short(spec: Mapping[str, Any]) -> str:
+    return f"{STARTER} {spec['starter']}" if "starter" in spec else str(spec["path"])
 
 
 def _reference(b: _Builder) -> None:

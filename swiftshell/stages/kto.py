@@ -36,7 +36,7 @@ class Kto(TrainingStage):
         Slot("policy", ("model", "adapter")),
         Slot("reference", ("model", "adapter")),
         Slot("train_data", ("dataset",)),
-        Slot("replay_data", ("dataset",), required=False),
+        Slot("replay_data", ("dataset",), required=False, many=True),  # newest round first
         Slot("eval_data", ("dataset",), required=False),
     )
     outputs = (Slot("adapter", ("adapter",), required=False), Slot("model", ("model",), required=False))
