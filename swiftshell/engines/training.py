@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swiftshell.engines import loading, probe, quantization
+from swiftshell.engines import loading, probe, quantization, vision
 from swiftshell.engines.arguments import checkpoint_argument
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.rows import Prepared
@@ -53,9 +53,11 @@ def load_libraries(params: Any) -> None:
 
 
 def data_set(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return rows as a datasets.Dataset in memory."""
+    """Return rows as a datasets.Dataset in memory; images stay on disk until a batch needs them."""
     from datasets import Dataset
 
+    if any("images" in r for r in rows):
+        return vision.data_set(rows)
     return Dataset.from_list([dict(r) for r in rows])
 
 
@@ -76,13 +78,24 @@ def train(trainer: Any, request: StepRequest, ctx: Context) -> None:
     Raises:
         Stopped: a stop was asked for; the trainer has saved a checkpoint of its last step.
     """
-    from transformers.trainer_callback import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)  # every number it prints is in the events
+    quiet_trainer(trainer)
     trainer.train(resume_from_checkpoint=checkpoint_argument(request.resume_from))
     if ctx.stop_requested() and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped
-    if trainer.eval_dataset is not None and not any(k.startswith("eval_") for k in _last_logged(trainer)):
+    evaluate_at_end(trainer, ctx)
+
+
+def quiet_trainer(trainer: Any) -> None:
+    """Keep a trainer from printing: every number is in the events."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+
+
+def evaluate_at_end(trainer: Any, ctx: Context, *, always: bool = False) -> None:
+    """Evaluate once if there are held-out rows; unless `always`, only if no evaluation came by its own schedule."""
+    known = any(k.startswith("eval_") for k in _last_logged(trainer))
+    if trainer.eval_dataset is not None and (always or not known):
         phase(ctx, "evaluating")
         trainer.evaluate()
 

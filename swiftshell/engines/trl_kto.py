@@ -11,6 +11,7 @@ from swiftshell.engines import (
     kto_labels,
     loading,
     preference,
+    reference_cache,
     rounds,
     rows,
     training,
@@ -37,6 +38,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
 
     training.phase(ctx, "loading")
     training.load_libraries(request.params)
+    from swiftshell.engines.guarded import Guarded
     from swiftshell.engines.kto_trainer import WeightedKTOTrainer
 
     precision = loading.choose_precision(request.params, opened.policy.base)
@@ -54,12 +56,14 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     rows.check_agreement(
         arranged.rows, trainer.train_dataset, lambda r: r["prompt_ids"] + r["completion_ids"]
     )
+    asked = reference_cache.attach(trainer, opened.reference, precision, request, ctx, used=order)
     trainer.train_dataset = _needed(trainer.train_dataset).select(order)
     summary = {
         **labelled.summary(),
         "rows_repeated": arranged.repeated,
         "one_sided_batches": arranged.one_sided,
         **_padding(arranged, request),
+        **asked,
         "replay": replay.summary(),
     }
     about = watch.circumstances(
@@ -70,7 +74,11 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
         one_sided=arranged.one_sided,
         batches=len(arranged.rows) // request.params.per_device_train_batch_size,
     )
-    return preference.finish(trainer, request, ctx, ready, data, summary, evaluation=evaluation, about=about)
+    guard = Guarded()
+    outcome = preference.finish(
+        trainer, request, ctx, ready, data, summary, guard.train, evaluation=evaluation, about=about
+    )
+    return guard.tell(outcome)
 
 
 def _untrained_loss(labelled: kto_labels.Labelled) -> float:
@@ -163,7 +171,7 @@ def _arguments(
         loss_type=params.loss_type,
         desirable_weight=labelled.desirable_weight,
         undesirable_weight=labelled.undesirable_weight,
-        precompute_ref_log_probs=params.precompute_ref_log_probs is True,
+        precompute_ref_log_probs=False,  # reference_cache does it, once for all runs
         train_sampling_strategy="sequential",
         dataloader_drop_last=True,
         remove_unused_columns=False,  # the rows' weights are no argument of any model

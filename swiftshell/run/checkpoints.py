@@ -3,6 +3,9 @@
 transformers writes checkpoints in place and resumes from the biggest number without looking at it, so a kill -9 in the
 middle of a save is taken for good. Here a checkpoint counts only if all of its files can be what they claim to be.
 Standard library only: nothing is unpickled or loaded.
+
+A training that its guard started again held tighter goes on in a new leg (`legs.json`, see engines.guard_legs): from then
+on only that leg's checkpoints count.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+LEGS_FILE = "legs.json"
 _PREFIX = "checkpoint-"
 _INCOMPLETE = "checkpoint-is-incomplete.txt"  # transformers' own mark while it saves on a signal
 _INDEX = ".safetensors.index.json"
@@ -27,7 +31,7 @@ _WEIGHTS = (".safetensors", ".bin")
 
 
 def newest_valid(folder: Path) -> Path | None:
-    """Return the newest `checkpoint-<step>` that validates, or None."""
+    """Return the newest `checkpoint-<step>` of the current leg that validates, or None."""
     for path in reversed(listed(folder)):
         if not wrong(path):
             return path
@@ -35,9 +39,20 @@ def newest_valid(folder: Path) -> Path | None:
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return every `checkpoint-<step>` folder, by step."""
-    found = [p for p in folder.glob(_PREFIX + "*") if p.name[len(_PREFIX):].isdigit() and p.is_dir()]
+    """Return every `checkpoint-<step>` folder of the current leg, by step."""
+    found = [p for p in _current(folder).glob(_PREFIX + "*") if p.name[len(_PREFIX):].isdigit() and p.is_dir()]
     return sorted(found, key=step_of)
+
+
+def leg_folder(folder: Path, number: int) -> Path:
+    """Return where the checkpoints of a leg lie; the first leg's lie where they always do."""
+    return folder / f"leg-{number}" if number else folder
+
+
+def _current(folder: Path) -> Path:
+    told = _json(folder / LEGS_FILE)
+    legs = told.get("legs") if isinstance(told, dict) else None
+    return leg_folder(folder, len(legs) - 1) if isinstance(legs, list) and legs else folder
 
 
 def step_of(path: Path) -> int:
