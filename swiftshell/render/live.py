@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from swiftshell.jobs import control, reconcile
 from swiftshell.render import words
 from swiftshell.render.console import can_move, has_unicode, open_console
+from swiftshell.render.curves import curve_lines, plain_lines
 from swiftshell.render.problems import print_problems
 from swiftshell.render.progress import RunView, StepView, bar, message_of
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _PLAIN_INTERVAL_S = 5.0
 _REDRAWS_PER_S = 8
+_ROWS_BESIDE = 3  # elapsed time, the prompt, and one line of air
 
 
 def follow(run: RunPaths, *, quiet: bool = False, said: set[str] | None = None) -> None:
@@ -65,7 +67,8 @@ def _follow_moving(run: RunPaths, view: RunView, said_before: set[str] | None) -
         from rich.console import Group
 
         lines = [line_of(step, console.width, unicode=unicode) for step in view.steps]
-        return Group(*lines, _elapsed(time.time() - began_s))
+        room = console.height - len(lines) - _ROWS_BESIDE
+        return Group(*lines, *_curves(view.active, console.width, room, unicode), _elapsed(time.time() - began_s))
 
     with Live(
         console=console,
@@ -101,6 +104,8 @@ def _follow_plain(run: RunPaths, view: RunView, said_before: set[str] | None) ->
             said[step.id] = (step.doing(), now)
             if step.state != "waiting":
                 print(plain_line_of(step), flush=True)
+            if event["kind"] == "status" and not step.is_active:
+                print("".join(f"[{step.id}] {line}\n" for line in plain_lines(step.curves)), end="", flush=True)
 
     control.wait(run, on_event=on_event)
 
@@ -190,6 +195,16 @@ def plain_line_of(step: StepView) -> str:
     percent = words.percent(step.fraction)
     parts = [step.doing(), percent, step.amount(), step.speed(), step.left(), step.numbers()]
     return f"[{step.id}] " + ", ".join(part for part in parts if part)
+
+
+def _curves(step: StepView | None, width: int, room: int, unicode: bool) -> list[Text]:
+    """Return the curves of the step at work, as many as there is room for."""
+    from rich.text import Text
+
+    if step is None or room <= 0:
+        return []
+    lines = curve_lines(step.curves, width, unicode=unicode, most=room)
+    return [Text(text, style=style, no_wrap=True, overflow="crop") for style, text in lines]
 
 
 def _cut(text: str, cells: int) -> str:

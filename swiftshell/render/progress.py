@@ -10,6 +10,7 @@ from typing import Any
 from swiftshell.errors import Problem
 from swiftshell.i18n import t
 from swiftshell.render import words
+from swiftshell.render.curves import Curves
 
 _RATE_WINDOW_S = 30.0
 _LEAST_RATE_SPAN_S = 0.5
@@ -31,11 +32,13 @@ class StepView:
     total: float | None = None
     unit: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    curves: Curves = field(default_factory=Curves)
     _points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=600))
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Take one event of the step, in the order of its file."""
         kind = event.get("kind")
+        self.curves.take(event)
         if kind == "phase":
             self._start_phase(str(event.get("name", "")))
         elif kind == "attempt":
