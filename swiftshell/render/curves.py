@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from swiftshell.errors import Problem
@@ -121,8 +122,10 @@ def _shares(values: Sequence[float], length: int) -> list[float]:
     """Return the means of at most `length` equal shares of the values."""
     if len(values) <= length:
         return list(values)
+    if length <= 0:
+        return []
     edges = [i * len(values) // length for i in range(length + 1)]
-    return [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)] if length > 0 else []
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 
 
 def _first_and_last(values: Sequence[float], unicode: bool) -> str:
