@@ -14,6 +14,7 @@ from swiftshell.data.convert import Converter
 from swiftshell.data.detect import Layout, detect, present_columns
 from swiftshell.data.images import Pictures
 from swiftshell.data.labels import Rule, parse_rule
+from swiftshell.data.pairs import Desirable, Pairing
 from swiftshell.data.read import read_rows
 from swiftshell.data.report import DataReport
 from swiftshell.data.row import BadRow, Purpose, Row
@@ -52,6 +53,8 @@ class Check:
         self._lengths = {"prompt": Lengths(), "answer": Lengths()}
         self._bad: set[tuple[str, int]] = set()
         self._pictures = Pictures(None, purpose)
+        self._pairing: Pairing | None = None  # thumbs that are read for DPO
+        self._desirable: Desirable | None = None  # thumbs that are read for SFT
 
     def rows(self) -> Iterator[Row]:
         """Yield every usable row; KTO labels are raw until `finish` has run over the rows that were kept."""
@@ -71,6 +74,7 @@ class Check:
             self.report.rows = len(head) + sum(1 for _ in source)
             return
         converter = Converter(layout, self._purpose, self._warn)
+        self._thumbs_for_others(layout, rule)
         self._pictures = Pictures(layout.get("images"), self._purpose)
         for row in itertools.chain(head, source):
             self.report.rows += 1
@@ -88,11 +92,19 @@ class Check:
         }
         if self._pictures.rows:
             report.images = {"rows": self._pictures.rows, "files": len(self._pictures.files)}
-        good = [row for row in kept or [] if (row.file, row.number) not in bad_labels]
+        left_out = set(bad_labels)
+        if self._desirable is not None:
+            left_out |= self._desirable.finish(report, self._complain)
+            report.bad_rows = len(self._bad)
+        good = [row for row in kept or [] if (row.file, row.number) not in left_out]
         for row in good:
             if "label" in row.data:
                 row.data["label"] = self._labels.read(row.data)
-        report.usable -= len(bad_labels)
+        report.usable -= len(left_out)
+        if self._pairing is not None:
+            pairs = self._pairing.finish(self._labels.read, bad_labels)
+            pairs.tell(report)
+            report.usable, good = len(pairs.partner), pairs.rows_of(good)
         self._check_classes()
         if report.rows == 0 and not report.problems:
             report.add(Problem("data.empty", {"path": report.path}, file=report.path))
@@ -121,15 +133,23 @@ class Check:
         file = str(self._path)
         if self._purpose == "sft" and "rejected" in layout.columns:
             self.report.add(Problem("data.pairs_for_sft", {}, file=file, severity="note"))
-        label = next((n for n in ("label", "kto_tag", "is_preferred") if n in self.report.unused), None)
-        if self._purpose == "sft" and label:
-            self.report.add(Problem("data.label_unused", {"column": label}, file=file, severity="warning"))
+
+    def _thumbs_for_others(self, layout: Layout, rule: Rule | None) -> None:
+        """Prepare to pair thumbs for DPO, or to leave the undesirable ones out of SFT."""
+        judged = {layout.get("label"), layout.get("probability")} - {None}
+        if self._purpose == "dpo" and "rejected" not in layout.columns:
+            self._pairing = Pairing()
+        elif self._purpose == "sft" and judged:
+            named = bool(judged & set((self._columns or {}).values()))
+            self._desirable = Desirable(rule, named=named)
 
     def _converted(self, row: Row, converter: Converter) -> Iterator[Row]:
         self._row = row
         try:
             folder = Path(row.file).parent if row.file else self._path.parent
             made = [self._pictures.place(data, folder) for data in converter.rows(row.data)]
+            if self._desirable is not None:
+                self._desirable.take(row, made)
             for data in made:
                 self._copies.add(row, data)
         except BadRow as bad:
@@ -143,6 +163,8 @@ class Check:
         for data in made:
             self.report.usable += 1
             self._labels.add(row, data)
+            if self._pairing is not None:
+                self._pairing.add(row, data)
             self._measure(data)
             yield Row(row.number, row.line, data, row.file, extra)
 

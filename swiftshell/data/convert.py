@@ -2,9 +2,9 @@
 
 | purpose | result |
 |---|---|
-| sft | `messages` for a conversation, `prompt` + `completion` where they are told apart, or `text` |
+| sft | `messages` for a conversation, `prompt` + `completion` where they are told apart, or `text`; `label` if any |
 | kto | `prompt`, `completion`, `label` (raw here; `labels` decides over the whole column), `probability`, `weight` |
-| dpo | `prompt`, `chosen`, `rejected` |
+| dpo | `prompt`, `chosen`, `rejected`; thumbs as for kto, which `pairs` then puts together |
 | prompts | `prompt` |
 | heldout | `prompt` and what can be measured: reference, chosen, rejected, completion, label, rules, lang |
 
@@ -68,11 +68,11 @@ class Converter:
             return [{"prompt": prompt, "completion": chosen}]
         if "completion" in self._columns:
             prompt, answer = self._prompt_and_answer(source)
-            return [{"prompt": prompt, "completion": answer}]
+            return [{"prompt": prompt, "completion": answer, **self._judged(source)}]
         if "messages" in self._columns:
             turns = self._conversation(source)
             self._require_answer(turns, self._columns["messages"])
-            return [{"messages": turns}]
+            return [{"messages": turns, **self._judged(source)}]
         return [{"text": self._text(source)}]
 
     def _kto(self, source: Data) -> list[Data]:
@@ -87,6 +87,8 @@ class Converter:
         return [{"prompt": prompt, "completion": answer, **self._thumb(source), **self._weight(source)}]
 
     def _dpo(self, source: Data) -> list[Data]:
+        if "rejected" not in self._columns:
+            return self._kto(source)  # `pairs` finds each answer its partner
         prompt, chosen, rejected = self._pair(source)
         return [{"prompt": prompt, "chosen": chosen, "rejected": rejected}]
 
@@ -223,6 +225,10 @@ class Converter:
         if found["label"] is None:
             raise BadRow("data.probability_missing", column)
         return found
+
+    def _judged(self, source: Data) -> Data:
+        """Return a label that SFT chooses rows by, if there is one."""
+        return self._thumb(source) if {"label", "probability"} & self._columns.keys() else {}
 
     def _weight(self, source: Data) -> Data:
         if (column := self._columns.get("weight")) is None:

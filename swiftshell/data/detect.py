@@ -219,12 +219,14 @@ def _choose(
         look("text")
     for part in ("system", "history", "tools", "images", "id"):
         look(part)
-    if (purpose == "kto" and "rejected" not in found) or (
+    thumbs = "rejected" not in found and (purpose in ("kto", "dpo") or (purpose == "sft" and "chosen" not in found))
+    if thumbs or (
         purpose == "heldout" and {"completion", "messages"} & set(found)
     ):
         look("label")
-        look("probability")
-    if purpose == "kto":
+        if purpose != "sft":  # a number there is more often something else
+            look("probability")
+    if purpose == "kto" or (purpose == "dpo" and thumbs):
         look("weight")
     for part in _HELD_OUT_ONLY if purpose in ("heldout", "prompts") else ():
         look(part)
@@ -252,8 +254,8 @@ def _missing(layout: Layout, purpose: Purpose) -> str | None:
     has = set(layout.columns)
     pair = "rejected" in has and bool({"chosen", "messages", "completion"} & has)
     answers = bool({"messages", "completion"} & has) and bool({"messages", "prompt"} & has)
-    if purpose == "dpo":
-        return None if pair else "data.no_pair"
+    if purpose == "dpo":  # thumbs will do: their answers are paired
+        return None if pair or (answers and {"label", "probability"} & has) else "data.no_pair"
     if purpose == "kto":
         if pair:
             return None

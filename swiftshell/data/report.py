@@ -28,6 +28,7 @@ class DataReport:
         classes: KTO: number of desirable and undesirable rows.
         thumbs: KTO: rows with a probability between 0 and 1 (`soft`) and of weight 0 (`weightless`), the range of the
             weights, the classes' expected weighted numbers, and the class weights that KTO would set by itself.
+        pairing: DPO from thumbs: pairs made, rows that found a partner and rows that did not (see `pairs.Pairs.facts`).
         counts: problem code → number of times, also beyond those listed.
         problems: the first `SHOWN_PER_CODE` of every code as they were found, then for every code with more of
             them one `data.and_more` with their number.
@@ -46,6 +47,7 @@ class DataReport:
     label_rule: str | None = None
     classes: dict[str, int] = field(default_factory=dict)
     thumbs: dict[str, Any] = field(default_factory=dict)
+    pairing: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     characters: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class DataReport:
             "label_rule",
             "classes",
             "thumbs",
+            "pairing",
             "counts",
             "characters",
             "images",

@@ -138,7 +138,7 @@ def test_rules_are_checked_before_anything_runs(write: Write) -> None:
     ("rows", "purpose", "code", "part"),
     [
         ([{"messages": [user("q"), assistant("a")]}], "dpo", "data.no_pair", "messages"),
-        (KTO, "dpo", "data.no_pair", "prompt, completion, label"),
+        ([{"prompt": "q", "completion": "a"}], "dpo", "data.no_pair", "prompt, completion"),
         ([{"prompt": "q", "completion": "a"}], "kto", "data.no_label_column", "prompt, completion"),
         ([{"frage": "q", "antwort": "a"}], "sft", "data.no_answer_column", "frage, antwort"),
         ([{"a": 1}], "heldout", "data.no_prompt_column", "are a"),
@@ -212,7 +212,7 @@ def test_odd_things_are_warnings(write: Write) -> None:
     assert check_rows(write([{"messages": turns}]), "sft").counts == {"data.same_speaker": 1}
     turns = [user("q"), system("s"), assistant("a")]
     assert check_rows(write([{"messages": turns}]), "sft").counts == {"data.late_system": 1}
-    report = check_rows(write([{**GOOD, "label": False}]), "sft")
+    report = check_rows(write([{**GOOD, "label": "a joke"}]), "sft")
     assert report.ok
     assert report.counts == {"data.label_unused": 1}
 
