@@ -20,6 +20,7 @@ import torch
 from transformers import TrainerCallback
 
 from swiftshell.engines import generate, metrics, probe
+from swiftshell.engines.callbacks import ShellCallback
 from swiftshell.engines.loading import Precision
 from swiftshell.engines.rows import Example
 from swiftshell.run.files import read_json_or_none, write_json
@@ -210,8 +211,10 @@ class HeldoutRewards(TrainerCallback):
         return self.last
 
     def _step(self, state: Any) -> int:
-        """Return the optimizer steps done, those before a restart by the guard included."""
-        return int(state.global_step) + int(getattr(self.trainer, "steps_before", 0))
+        """Return the optimizer steps of the whole training, those before a restart by the guard included."""
+        callbacks = self.trainer.callback_handler.callbacks
+        offset = next((c.offset for c in callbacks if isinstance(c, ShellCallback)), 0)
+        return int(state.global_step) + int(offset)
 
     def _measure(self, step: int, z0: float | None) -> Measured:
         if self._reference is None:

@@ -281,12 +281,12 @@ class VerdictCallback(TrainerCallback):
     def __init__(self, ctx: Context, about: Circumstances, held: Callable[[], Held] = list) -> None:
         self.ctx, self.about, self.held = ctx, about, held
         self.chart = Chart()
-        self._seen: dict[str, int] = {}
+        self._in_a_row: dict[str, int] = {}
         self._told: set[str] = set()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start a chart: of what a checkpoint remembers, or empty (also when the guard starts a leg anew)."""
-        self.chart, self._seen = Chart(), {}
+        self.chart, self._in_a_row = Chart(), {}
         for entry in state.log_history:
             self.chart.add(entry)
 
@@ -298,19 +298,23 @@ class VerdictCallback(TrainerCallback):
             return
         self.chart.add(logs)
         self.chart.done = state.global_step / max(state.max_steps, 1)
-        for verdict in read(self.chart, self.held(), self.about):
-            self._seen[verdict.code] = self._seen.get(verdict.code, 0) + 1
-            if (
-                verdict.severity == "warning"
-                and verdict.code not in self._told
-                and self._seen[verdict.code] >= _PATIENCE
-            ):
+        found = [v for v in read(self.chart, self.held(), self.about) if v.severity == "warning"]
+        self._in_a_row = {v.code: self._in_a_row.get(v.code, 0) + 1 for v in found}
+        for verdict in found:
+            if self._in_a_row[verdict.code] >= _PATIENCE and verdict.code not in self._told:
                 self._told.add(verdict.code)
                 self.ctx.warn(verdict.code, **verdict.values)
 
-    def finish(self) -> list[dict[str, Any]]:
-        """Return the last word for the summary, gravest first; say the first one if it was not said yet."""
+    def finish(self, log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the last word for the summary, gravest first; say the first one if it was not said yet.
+
+        Args:
+            log_history: what was logged on the way to the weights that are kept (a guard leaves out what it undid).
+        """
+        self.chart = Chart()
         self.chart.done = 1.0
+        for entry in log_history:
+            self.chart.add(entry)
         found = read(self.chart, self.held(), self.about)
         if found[0].code not in self._told:
             (self.ctx.warn if found[0].severity == "warning" else self.ctx.note)(

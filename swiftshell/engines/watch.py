@@ -38,7 +38,7 @@ class Watch:
         precision: Precision,
         about: Circumstances,
     ) -> None:
-        self._request, self._ctx = request, ctx
+        self._trainer, self._request, self._ctx = trainer, request, ctx
         answers = heldout_rewards.answers_of(evaluation, request.seed)
         self._heldout = HeldoutRewards(trainer, answers, tokenizer, precision, ctx) if answers else None
         self._verdicts = VerdictCallback(ctx, about, self._held)
@@ -69,7 +69,7 @@ class Watch:
             told = heldout_rewards.summary_of(self._heldout)
             self.metrics = {f"eval_{k}": v for k, v in found.numbers.items() if math.isfinite(v)}
             self.summary["heldout"] = told
-        verdicts = self._verdicts.finish()
+        verdicts = self._verdicts.finish(self._trainer.state.log_history)
         self.summary |= {"verdicts": verdicts, "verdict": verdicts[0]["code"]}
         self.record, self.gate = rounds.compare(rounds.round_of(self._request), told, self._ctx)
         self.summary["rounds"] = self.record
