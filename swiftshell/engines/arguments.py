@@ -69,9 +69,13 @@ def make(
     limit_tokens: int,
     weight_bytes: int,
     evaluates: bool,
+    pictures: bool = False,
     **own: Any,
 ) -> Any:
     """Return the trainer's configuration; `own` are the arguments of the stage, `engine_args` come last.
+
+    With `pictures` nothing is cut (an image's tokens cannot be, and every row was held to the limit already), and rows
+    reach the collator as they are.
 
     Raises:
         SwiftshellError: an engine argument does not exist, or transformers or TRL refuse a value.
@@ -98,6 +102,7 @@ def make(
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         **precision.trainer_flags(),
         **own,
+        **({"max_length": None, "remove_unused_columns": False} if pictures else {}),
         **params.engine_args,
     }
     try:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from swiftshell.engines import quantization as quant
-from swiftshell.engines.loading import weight_bytes
+from swiftshell.engines.loading import auto_class, weight_bytes
 from swiftshell.errors import EXIT_STAGE, fail
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -100,7 +100,7 @@ def load_base(folder: Path, dtype: str, *, quantization: Any | None = None) -> A
     if quantization is not None or is_quantized(folder):
         quant.guard_cpu_kernels()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(folder).from_pretrained(
             folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=False, local_files_only=True,
             device_map=device() if extra or device() == "cuda" else None, **extra)
     except (OSError, ValueError) as error:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from swiftshell.engines import quantization as quant
+from swiftshell.engines import vision
 from swiftshell.errors import fail
 from swiftshell.stages.base import InputRef
 
-# Everything that makes a tokenizer, whatever its family. Copied as bytes: saving it again could change it.
+# Everything that makes a tokenizer (and the processor around it), whatever its family. Copied as bytes: saving it again could change it.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -26,6 +27,9 @@ TOKENIZER_FILES = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
 )
 _FLOAT32_ON_CPU_BYTES = 4 << 30  # weights up to here train in float32 on a CPU
 
@@ -196,13 +200,12 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_base(folder: Path, precision: Precision) -> Any:
-    """Load a causal language model's weights in the precision decided on; quantized if so decided.
+    """Load a language model's weights in the precision decided on; quantized if so decided.
 
     Raises:
         SwiftshellError: no safetensors weights, an unknown architecture, or a model that needs code of its own.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     dtype = getattr(torch, precision.weights)
     extra: dict[str, Any] = {}
@@ -214,7 +217,7 @@ def load_base(folder: Path, precision: Precision) -> Any:
     if not any(folder.glob("*.safetensors")):
         raise fail("train.no_safetensors", file=str(folder))
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(folder).from_pretrained(
             str(folder),
             dtype=dtype,
             use_safetensors=True,
@@ -230,6 +233,13 @@ def load_base(folder: Path, precision: Precision) -> Any:
         if precision.quantization == "none" and precision.device == "cuda"
         else model
     )
+
+
+def auto_class(folder: Path) -> Any:
+    """Return transformers' class that loads a folder's model: with its eyes, if it has any."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText if vision.sees(folder) else AutoModelForCausalLM
 
 
 def load_stack(stack: Stack, precision: Precision, *, trainable: bool = False) -> Any:
@@ -248,11 +258,14 @@ def put_adapter(base: Any, folder: Path, *, trainable: bool) -> Any:
         raise fail("train.adapter_unreadable", file=str(folder), message=_first_line(error)) from error
 
 
-def lora_config(lora: Any) -> Any:
-    """Return PEFT's LoraConfig for new LoRA weights."""
+def lora_config(lora: Any, model: Any) -> Any:
+    """Return PEFT's LoraConfig for new LoRA weights; on a model that takes images, in its language model only."""
     from peft import LoraConfig
 
-    return LoraConfig(task_type="CAUSAL_LM", bias="none", **lora.model_dump())
+    settings = lora.model_dump()
+    if getattr(model.config, "vision_config", None) is not None:
+        settings["target_modules"] = vision.language_targets(model, settings["target_modules"])
+    return LoraConfig(task_type="CAUSAL_LM", bias="none", **settings)
 
 
 def saved_adapter_config(folder: Path) -> Any:
@@ -320,7 +333,8 @@ def trainables_to_float32(model: Any) -> None:
 def length_limit(max_length: int, base: Path) -> tuple[int, int | None]:
     """Return the longest sequence in tokens that is trained on, and the model's own limit if it is the smaller."""
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    context = config.get("max_position_embeddings") or config.get("n_positions")
+    text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+    context = text.get("max_position_embeddings") or text.get("n_positions")
     if context and context < max_length:
         return int(context), int(context)
     return max_length, None

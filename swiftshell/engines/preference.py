@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftshell.engines import loading, probe, references, training
+from swiftshell.engines import loading, probe, references, training, vision
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.references import Expectation, Models
 from swiftshell.engines.rows import Example, Prepared, Reading
@@ -38,7 +38,10 @@ def open_step(request: StepRequest, purpose: str) -> Opened:
     policy, reference = (loading.stack_of(request.input(slot)) for slot in ("policy", "reference"))
     tokenizer = loading.load_tokenizer(policy.tokenizer_folder)
     limit, context = loading.length_limit(request.params.max_length, policy.base)
-    return Opened(policy, reference, Reading(purpose, tokenizer, limit, context, request.params.drop_budget))
+    eyes = vision.load_eyes(policy.base, tokenizer)
+    return Opened(
+        policy, reference, Reading(purpose, tokenizer, limit, context, request.params.drop_budget, eyes=eyes)
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ def make_ready(
     policy, reference, params = opened.policy, opened.reference, request.params
     models = references.build(policy, reference, params, precision)
     tell_choices(policy, reference, models, params, opened.reading.tokenizer, ctx)
-    expected = expectation(policy, reference, models, data.examples, params, precision, ctx)
+    vision.tell(opened.reading.eyes, params, ctx)
+    expected = expectation(
+        policy, reference, models, data.examples, params, precision, ctx, opened.reading.eyes
+    )
     return Ready(opened, precision, models, ReferenceProof(expected, first, models, precision))
 
 
@@ -145,7 +151,9 @@ class ReferenceProof:
         self, expected: Expectation, own: Sequence[Example], models: Models, precision: Precision
     ) -> None:
         self.expected, self._precision = expected, precision
-        self._own_rows = [probe.ProbeRow(e.prompt_ids, e.answers[0]) for e in own[:_PRECOMPUTED_ROWS]]
+        self._pictured = [e for e in own if "images" in e.data]
+        in_advance = [e for e in own[:_PRECOMPUTED_ROWS] if "images" not in e.data]  # never with images
+        self._own_rows = [probe.row_of(e) for e in in_advance]
         # What the reference says of the first rows trained on, should TRL compute its answers in advance.
         self._own_logps = probe.independent_logps(models.reference, self._own_rows, precision)
         self.difference: float | None = None
@@ -158,6 +166,7 @@ class ReferenceProof:
             SwiftshellError: `train.reference_mismatch`.
         """
         ctx.phase("checking")
+        vision.check_agreement(self._pictured, trainer.data_collator)
         self.found = probe.trainer_logps(trainer, self.expected.rows)
         self.difference = probe.refuse_if_different(
             self.expected.logps,
@@ -243,10 +252,11 @@ def expectation(
     params: Any,
     precision: Precision,
     ctx: Context,
+    eyes: vision.Eyes | None = None,
 ) -> Expectation:
     """Return what the reference must say; notes a probe that has no record, or one that cannot tell base from SFT."""
-    own = probe.choose_rows(examples, params.probe_rows)
-    expected = references.expectation(policy, reference, models, own, params, precision)
+    own = probe.choose_rows(examples, params.probe_rows, eyes)
+    expected = references.expectation(policy, reference, models, own, params, precision, eyes)
     if expected.source == "computed":
         ctx.note("train.reference_computed", name=expected.name)
     recorded = reference.record.get("probe") or {}

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from swiftshell.engines import vision
 from swiftshell.engines.loading import Precision
 from swiftshell.engines.rows import Example
 from swiftshell.errors import fail
@@ -25,18 +26,37 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2, "float16": 5e-3}
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """Tokens that are read and tokens that are scored."""
+    """Tokens that are read and tokens that are scored.
+
+    Attributes:
+        images: files of the images in the prompt, whose tokens are among `prompt_ids`; `eyes` looks at them.
+    """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
+    images: tuple[str, ...] = ()
+    eyes: vision.Eyes | None = field(default=None, compare=False, repr=False)
+
+    def seen(self) -> dict[str, Any]:
+        """Return what the model takes beside the tokens: the images."""
+        if not self.images or self.eyes is None:
+            return {}
+        return self.eyes.show(self.prompt_ids + self.completion_ids, self.images)
 
 
-def choose_rows(examples: Sequence[Example], count: int) -> list[ProbeRow]:
-    """Pick `count` rows spread evenly over the data, the same ones every time."""
+def choose_rows(
+    examples: Sequence[Example], count: int, eyes: vision.Eyes | None = None
+) -> list[ProbeRow]:
+    """Pick `count` rows spread evenly over the data, the same ones every time; `eyes` for those with images."""
     picked = (
         [examples[i * len(examples) // count] for i in range(count)] if len(examples) > count else examples
     )
-    return [_cut(e.prompt_ids, e.answers[0]) for e in picked]
+    return [row_of(e, eyes) if e.data.get("images") else _cut(e.prompt_ids, e.answers[0]) for e in picked]
+
+
+def row_of(example: Example, eyes: vision.Eyes | None = None) -> ProbeRow:
+    """Return a whole row: the tokens of an image cannot be cut."""
+    return ProbeRow(example.prompt_ids, example.answers[0], tuple(example.data.get("images") or ()), eyes)
 
 
 def _cut(prompt: Sequence[int], answer: Sequence[int]) -> ProbeRow:
@@ -58,6 +78,7 @@ def record(
             {
                 "prompt_ids": " ".join(map(str, r.prompt_ids)),
                 "completion_ids": " ".join(map(str, r.completion_ids)),
+                **({"images": vision.fingerprints(r.images)} if r.images else {}),
             }
             for r in rows
         ],
@@ -66,12 +87,22 @@ def record(
     }
 
 
-def rows_of(probe: Mapping[str, Any]) -> list[ProbeRow]:
-    """Return a recorded probe's rows."""
+def rows_of(probe: Mapping[str, Any], eyes: vision.Eyes | None = None) -> list[ProbeRow]:
+    """Return a recorded probe's rows; `eyes` for those with images."""
     return [
-        ProbeRow(tuple(map(int, r["prompt_ids"].split())), tuple(map(int, r["completion_ids"].split())))
+        ProbeRow(
+            tuple(map(int, r["prompt_ids"].split())),
+            tuple(map(int, r["completion_ids"].split())),
+            tuple(i["path"] for i in r.get("images") or ()),
+            eyes,
+        )
         for r in probe["rows"]
     ]
+
+
+def is_whole(probe: Mapping[str, Any]) -> bool:
+    """Tell whether the images of a recorded probe are still there and unchanged."""
+    return all(vision.unchanged(r.get("images") or ()) for r in probe["rows"])
 
 
 def independent_logps(
@@ -93,8 +124,7 @@ def independent_logps(
     )
     found: list[float] = []
     with torch.no_grad(), autocast:
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
+        for part in _parts(rows, batch):
             width = max(len(r.prompt_ids) + len(r.completion_ids) for r in part)
             ids = torch.zeros(len(part), width, dtype=torch.long)
             seen, scored = torch.zeros_like(ids), torch.zeros_like(ids)
@@ -103,7 +133,10 @@ def independent_logps(
                 ids[i, : len(whole)] = torch.tensor(whole)
                 seen[i, : len(whole)] = 1
                 scored[i, len(row.prompt_ids) : len(whole)] = 1
-            logits = model(input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False).logits
+            images = {k: v.to(device) for k, v in part[0].seen().items()}
+            logits = model(
+                input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False, **images
+            ).logits
             logps = torch.log_softmax(logits[:, :-1].float(), dim=-1)
             chosen = logps.gather(-1, ids[:, 1:, None].to(device)).squeeze(-1) * scored[:, 1:].to(device)
             found += chosen.sum(-1).tolist()
@@ -111,14 +144,27 @@ def independent_logps(
     return found
 
 
+def _parts(rows: Sequence[ProbeRow], batch: int) -> list[list[ProbeRow]]:
+    """Return the rows in batches, in order; a row with images is a batch of its own."""
+    parts: list[list[ProbeRow]] = []
+    for row in rows:
+        if parts and len(parts[-1]) < batch and not row.images and not parts[-1][0].images:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+    return parts
+
+
 def trainer_logps(trainer: Any, rows: Sequence[ProbeRow]) -> list[float]:
     """Return the summed log-probabilities that a KTO or DPO trainer's own reference gives to the rows.
 
     The trainer chooses the reference exactly as in its loss: `compute_ref_log_probs` is the call it makes itself when
-    it computes them in advance.
+    it computes them in advance. That call passes no images on, so with images the loss itself is asked.
     """
     import torch
 
+    if any(r.images for r in rows) or "row" in trainer.train_dataset.column_names:
+        return _asked_through_the_loss(trainer, rows)
     model = trainer.ref_model if trainer.ref_model is not None else trainer.model
     training = trainer.model.training
     trainer.model.eval()
@@ -133,6 +179,45 @@ def trainer_logps(trainer: Any, rows: Sequence[ProbeRow]) -> list[float]:
         found += trainer.compute_ref_log_probs(model, on_device)[0].tolist()
     trainer.model.train(training)
     return found
+
+
+def _asked_through_the_loss(trainer: Any, rows: Sequence[ProbeRow]) -> list[float]:
+    """Return what the reference in the trainer's loss says: the policy's log-probability less the reward over beta.
+
+    One row a batch, so that the metrics which the loss keeps for its log are that row's; they are taken out again.
+    """
+    import torch
+
+    training = trainer.model.training
+    trainer.model.eval()
+    kept = trainer._metrics["eval"]  # no public way to what `log` averages
+    found: list[float] = []
+    with torch.no_grad(), trainer.compute_loss_context_manager():
+        for row in rows:
+            before = {name: list(values) for name, values in kept.items()}
+            batch = {k: v.to(trainer.accelerator.device) for k, v in _loss_batch(trainer, row).items()}
+            trainer.compute_loss(trainer.model, batch)
+            found.append(kept["logps/chosen"][-1] - kept["rewards/chosen"][-1] / trainer.beta)
+            kept.clear()
+            kept.update(before)
+    trainer.model.train(training)
+    return found
+
+
+def _loss_batch(trainer: Any, row: ProbeRow) -> dict[str, Any]:
+    """Return one row as the batch of a KTO trainer, or, as chosen and rejected, of a DPO trainer."""
+    import torch
+
+    whole = torch.tensor([row.prompt_ids + row.completion_ids])
+    scored = torch.ones_like(whole)
+    scored[:, : len(row.prompt_ids)] = 0
+    tokens = {"input_ids": whole, "attention_mask": torch.ones_like(whole), "completion_mask": scored}
+    images = row.seen()
+    if not hasattr(trainer, "calculate_KL"):
+        return {k: torch.cat((v, v)) for k, v in {**tokens, **images}.items()}
+    kinds = {f"KL_{k}": v for k, v in images.items() if k.endswith("token_type_ids")}
+    mismatched = {f"KL_{k}": v for k, v in tokens.items()}
+    return {**tokens, **images, **mismatched, **kinds, "label": torch.tensor([True])}
 
 
 def _as_trl(row: ProbeRow) -> dict[str, Any]:

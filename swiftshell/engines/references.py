@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftshell.engines import loading, probe
+from swiftshell.engines import loading, probe, vision
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.errors import fail
 
@@ -82,7 +82,7 @@ def build(policy: Stack, reference: Stack, params: Any, precision: Precision) ->
         config = (
             loading.saved_adapter_config(policy.adapter)
             if policy.adapter
-            else loading.lora_config(params.lora)
+            else loading.lora_config(params.lora, base)
         )
         return Models(base, config, None, policy.adapter, "adapter_off")
     if same_base and reference.adapter and policy.adapter and _fit(policy.adapter, reference.adapter):
@@ -94,7 +94,7 @@ def build(policy: Stack, reference: Stack, params: Any, precision: Precision) ->
             "adapter_copy",
         )
     model = loading.put_adapter(base, policy.adapter, trainable=True) if policy.adapter else base
-    config = None if policy.adapter else loading.lora_config(params.lora)
+    config = None if policy.adapter else loading.lora_config(params.lora, base)
     return Models(model, config, _second_model(reference, precision), policy.adapter, "second_model")
 
 
@@ -126,6 +126,7 @@ def expectation(
     own_rows: list[probe.ProbeRow],
     params: Any,
     precision: Precision,
+    eyes: vision.Eyes | None = None,
 ) -> Expectation:
     """Return the numbers the trainer's reference must give.
 
@@ -135,8 +136,8 @@ def expectation(
     lineage = (
         Lineage(reference, reference.record.get("probe")) if params.other_reference else lineage_of(policy)
     )
-    recorded = lineage.probe
-    rows = probe.rows_of(recorded) if recorded else own_rows
+    recorded = lineage.probe if lineage.probe and probe.is_whole(lineage.probe) else None
+    rows = probe.rows_of(recorded, eyes) if recorded else own_rows
     name = lineage.stack.name or str(lineage.stack.path)
     # A merged model quantized anew is not the adapter on quantized weights whose numbers it carries.
     requantized = lineage.stack.record.get("stage") == "merge" and precision.quantization != "none"

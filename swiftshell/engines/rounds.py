@@ -18,7 +18,7 @@ from swiftshell.engines.rows import Example, Prepared, Reading
 from swiftshell.errors import Problem
 from swiftshell.stages.base import Context, StepRequest
 
-Key = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
+Key = tuple[tuple[tuple[int, ...], tuple[str, ...]], tuple[tuple[int, ...], ...]]
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def merge(new: Sequence[Example], old: Sequence[Sequence[Example]]) -> Replay:
 
 
 def key(example: Example) -> Key:
-    """Return what makes two rows the same: prompt and answers, as tokens, in any order."""
-    return example.prompt_ids, tuple(sorted(example.answers))
+    """Return what makes two rows the same: prompt (with its images) and answers, as tokens, in any order."""
+    return example.asked, tuple(sorted(example.answers))
 
 
 def sample(examples: Sequence[Example], count: int, seed: int) -> list[Example]:

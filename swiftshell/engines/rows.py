@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from swiftshell.engines import templates
+from swiftshell.data.row import text_of
+from swiftshell.engines import templates, vision
 from swiftshell.errors import Problem, SwiftshellError, fail
 from swiftshell.stages.base import Context, InputRef, Stopped
 
@@ -22,9 +23,12 @@ _TRL_KEYS = (
     "chosen",
     "rejected",
     "label",
+    "probability",
+    "weight",
     "text",
     "tools",
     "chat_template_kwargs",
+    "images",
 )
 
 
@@ -45,6 +49,11 @@ class Example:
     data: dict[str, Any]
     prompt_ids: tuple[int, ...] = ()
     answers: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def asked(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """Return what tells prompts apart: the tokens, and the images (of one size all have the same tokens)."""
+        return self.prompt_ids, tuple(self.data.get("images") or ())
 
     @property
     def length_tokens(self) -> int:
@@ -69,10 +78,21 @@ class Prepared:
     assistant_only_loss: bool
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def pictures(self) -> bool:
+        """Tell whether rows have images; then every row has `images`, perhaps an empty list."""
+        return any("images" in e.data for e in self.examples)
+
 
 @dataclass(frozen=True)
 class Reading:
-    """How rows are read: for what purpose, with which tokenizer, up to which length."""
+    """How rows are read: for what purpose, with which tokenizer, up to which length.
+
+    Attributes:
+        eyes: the processor of a model that takes images, None for a text model.
+        pictures: whether the rows these go with have images: True reads every row as one with images, False refuses
+            images, None lets the rows decide.
+    """
 
     purpose: str
     tokenizer: Any
@@ -81,6 +101,16 @@ class Reading:
     drop_budget: int
     assistant_only_loss: bool | str = False
     packing: bool = False
+    eyes: vision.Eyes | None = None
+    pictures: bool | None = None
+
+    def processing_class(self, data: Prepared) -> Any:
+        """Return what a trainer turns these rows into tokens with: the processor where there are images."""
+        return self.eyes.processor if self.eyes is not None and data.pictures else self.tokenizer
+
+    def beside(self, data: Prepared) -> Reading:
+        """Return how rows are read that the same trainer takes, held-out ones."""
+        return replace(self, pictures=data.pictures)
 
 
 def prepare(ref: InputRef, how: Reading, ctx: Context) -> Prepared:
@@ -91,13 +121,14 @@ def prepare(ref: InputRef, how: Reading, ctx: Context) -> Prepared:
     """
     examples, bad = _read(ref, how, ctx)
     read, how = len(examples) + bad, replace(how, drop_budget=how.drop_budget - bad)
+    examples = _seen(examples, how)
     chat = how.tokenizer.chat_template is not None and "text" not in examples[0].data
     examples = _as_plain(examples, how, ctx) if not chat else examples
     examples, masked = _assistant_loss(examples, how, chat, ctx)
     template = templates.training_template(how.tokenizer) if masked else None
     tokenized = _tokenize(examples, how, ctx, masked=masked, template=template)
     kept, dropped = _checked(tokenized, how, ctx)
-    return Prepared(kept, read, dropped, chat, masked, dataset_facts(ref, read))
+    return Prepared(kept, read, dropped, chat, masked, {**dataset_facts(ref, read), **_about_images(kept, ctx)})
 
 
 def _read(ref: InputRef, how: Reading, ctx: Context) -> tuple[list[Example], int]:
@@ -117,6 +148,37 @@ def _read(ref: InputRef, how: Reading, ctx: Context) -> tuple[list[Example], int
         )
         for r in rows
     ], report.bad_rows
+
+
+def _seen(examples: list[Example], how: Reading) -> list[Example]:
+    """Return the rows in the form a model that takes images reads, and refuse images for any other.
+
+    Raises:
+        SwiftshellError: rows have images, and the model reads text only, or the rows they go with have none.
+    """
+    pictured = [e for e in examples if e.data.get("images")]
+    if pictured and how.eyes is not None and how.pictures is False:
+        raise fail("images.heldout_only", file=pictured[0].file, line=pictured[0].line, row=pictured[0].number,
+                   rows=len(pictured))
+    if how.eyes is None:
+        if pictured:
+            raise fail("images.text_model", file=pictured[0].file, line=pictured[0].line, row=pictured[0].number,
+                       rows=len(pictured), model=how.tokenizer.name_or_path, model_type="-")
+        return examples
+    examples = [vision.parted(e) for e in examples]
+    if not pictured and not how.pictures:
+        return examples
+    return [replace(e, data={**e.data, "images": e.data.get("images") or []}) for e in examples]
+
+
+def _about_images(examples: list[Example], ctx: Context) -> dict[str, Any]:
+    """Note how many images there are; return it as facts of the data set."""
+    paths = {path for e in examples for path in e.data.get("images") or []}
+    if not paths:
+        return {}
+    rows = sum(1 for e in examples if e.data.get("images"))
+    ctx.note("images.rows", rows=rows, files=len(paths), longest=max(e.length_tokens for e in examples))
+    return {"images": {"rows": rows, "files": len(paths)}}
 
 
 def _tell_warnings(problems: Sequence[Problem], ctx: Context) -> None:
@@ -168,7 +230,12 @@ def _assistant_loss(
         if asked is True:
             raise fail("train.assistant_only_needs_chat", file=examples[0].file)
         return examples, False
-    if templates.has_markers(how.tokenizer.chat_template) or templates.training_template(how.tokenizer):
+    pictures = any("images" in e.data for e in messages)
+    if pictures and asked is True:
+        raise fail("images.assistant_only", file=examples[0].file)
+    if not pictures and (
+        templates.has_markers(how.tokenizer.chat_template) or templates.training_template(how.tokenizer)
+    ):
         return examples, True
     if asked is True:
         raise fail("train.no_generation_markers", file=examples[0].file)
@@ -186,7 +253,12 @@ def _tokenize(
     """Tokenize every row, with progress in rows."""
     total, out = len(examples), []
     for done, example in enumerate(examples, 1):
-        out.append(_with_tokens(example, how.tokenizer, masked, template))
+        pictured = how.eyes is not None and "images" in example.data
+        out.append(
+            vision.with_tokens(example, how.eyes)
+            if pictured
+            else _with_tokens(example, how.tokenizer, masked, template)
+        )
         if done % 50 == 0 or done == total:
             ctx.progress(done, total, "rows")
             if ctx.stop_requested():
@@ -284,7 +356,7 @@ def _teaches_nothing(example: Example) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return "".join(str(t.get("content") or t.get("tool_calls") or "") for t in value)
+    return "".join(text_of(t.get("content")) or str(t.get("tool_calls") or "") for t in value)
 
 
 def _empty(examples: list[Example], total: int) -> list[Problem]:
@@ -345,11 +417,14 @@ def check_agreement(
 ) -> None:
     """Hold the trainer's own tokens to those that were checked.
 
-    `trained` is the trainer's tokenized data set, `of` returns a row's whole token list as the trainer has it.
+    `trained` is the trainer's tokenized data set, `of` returns a row's whole token list as the trainer has it. Rows with
+    images become tokens batch by batch: `vision.check_agreement` looks at these.
 
     Raises:
         SwiftshellError: rows are missing or differ; training on something unchecked is refused.
     """
+    if vision.is_lazy(trained):
+        return
     if len(trained) != len(prepared):
         raise fail("train.rows_disagree", exit_code=3, checked=len(prepared), trained=len(trained))
     for example, row in zip(prepared, trained, strict=True):

@@ -52,9 +52,7 @@ def plain_row(data: Mapping[str, Any]) -> dict[str, Any] | None:
         if text is None:
             return None
         out[key] = text
-    if "label" in data:
-        out["label"] = data["label"]
-    return out
+    return out | {key: data[key] for key in ("label", "probability", "weight") if key in data}
 
 
 def _single(value: Any, role: str) -> str | None:
@@ -69,5 +67,5 @@ def _single(value: Any, role: str) -> str | None:
 def last_turn(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a `messages` row as prompt (all but the last turn) and completion (the last turn)."""
     turns = list(data["messages"])
-    rest = {k: v for k, v in data.items() if k in ("tools", "chat_template_kwargs")}
+    rest = {k: v for k, v in data.items() if k in ("tools", "chat_template_kwargs", "images")}
     return {"prompt": turns[:-1], "completion": turns[-1:], **rest}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from swiftshell.engines import arguments, loading, preference, rows, training, watch
+from swiftshell.engines import arguments, loading, preference, reference_cache, rows, training, watch
 from swiftshell.engines.loading import Precision
 from swiftshell.engines.preference import Opened
 from swiftshell.stages.base import Context, Outcome, StepRequest
@@ -18,7 +18,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     opened = preference.open_step(request, "dpo")
     data = rows.prepare(request.input("train_data"), opened.reading, ctx)
     evaluation = (
-        rows.prepare(request.input("eval_data"), opened.reading, ctx)
+        rows.prepare(request.input("eval_data"), opened.reading.beside(data), ctx)
         if request.inputs.get("eval_data")
         else None
     )
@@ -28,13 +28,13 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     from trl import DPOTrainer
 
     precision = loading.choose_precision(request.params, opened.policy.base)
-    args = _arguments(request, ctx, precision, opened, evaluates=evaluation is not None)
+    args = _arguments(request, ctx, precision, opened, evaluates=evaluation is not None, pictures=data.pictures)
     ready = preference.make_ready(opened, precision, data, data.examples, request, ctx)
     trainer = DPOTrainer(
         model=ready.models.model,
         ref_model=ready.models.ref_model,
         args=args,
-        processing_class=opened.reading.tokenizer,
+        processing_class=opened.reading.processing_class(data),
         train_dataset=training.data_set([e.data for e in data.examples]),
         eval_dataset=training.data_set([e.data for e in evaluation.examples]) if evaluation else None,
         peft_config=ready.models.peft_config,
@@ -46,12 +46,13 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     # The sigmoid's loss of a policy that equals the reference; other losses have other units.
     untrained = math.log(2) if request.params.loss_type in ("sigmoid", ["sigmoid"]) else None
     about = watch.circumstances(request, data.examples, held, untrained_loss=untrained)
-    summary = {"pairs": len(data.examples)}
+    asked = reference_cache.attach(trainer, opened.reference, precision, request, ctx)
+    summary = {"pairs": len(data.examples), **asked}
     return preference.finish(trainer, request, ctx, ready, data, summary, evaluation=held, about=about)
 
 
 def _arguments(
-    request: StepRequest, ctx: Context, precision: Precision, opened: Opened, *, evaluates: bool
+    request: StepRequest, ctx: Context, precision: Precision, opened: Opened, *, evaluates: bool, pictures: bool
 ) -> Any:
     from trl import DPOConfig
 
@@ -64,6 +65,7 @@ def _arguments(
         limit_tokens=opened.reading.limit_tokens,
         weight_bytes=loading.weight_bytes(opened.policy.base),
         evaluates=evaluates,
+        pictures=pictures,
         beta=params.beta,
         loss_type=[params.loss_type],
         label_smoothing=params.label_smoothing,

@@ -32,8 +32,9 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     data = rows.prepare(request.input("train_data"), opened.reading, ctx)
     data, replay = rounds.with_replay(data, request, opened.reading, ctx)
     labelled = kto_labels.read(data.examples, request.params, str(request.input("train_data").path))
+    labelled.tell(ctx)
     arranged = _arrange(labelled.examples, request, ctx)
-    evaluation = _evaluation(opened, request, ctx)
+    evaluation = _evaluation(opened, data, request, ctx)
     order = _whole_order(arranged, request)
 
     training.phase(ctx, "loading")
@@ -42,13 +43,14 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     from swiftshell.engines.kto_trainer import WeightedKTOTrainer
 
     precision = loading.choose_precision(request.params, opened.policy.base)
-    args = _arguments(request, ctx, precision, opened, labelled, steps=_steps(order, request), evaluates=bool(evaluation))
+    args = _arguments(request, ctx, precision, opened, labelled, steps=_steps(order, request), evaluates=bool(evaluation),
+                      pictures=data.pictures)
     ready = preference.make_ready(opened, precision, data, arranged.rows, request, ctx)
     trainer = WeightedKTOTrainer(
         model=ready.models.model,
         ref_model=ready.models.ref_model,
         args=args,
-        processing_class=opened.reading.tokenizer,
+        processing_class=opened.reading.processing_class(data),
         train_dataset=training.data_set([e.data for e in arranged.rows]),
         eval_dataset=training.data_set([e.data for e in evaluation]) if evaluation else None,
         peft_config=ready.models.peft_config,
@@ -87,12 +89,12 @@ def _untrained_loss(labelled: kto_labels.Labelled) -> float:
     return 0.5 * fmean(e.data["weight"] * both[bool(e.data["label"])] for e in labelled.examples)
 
 
-def _evaluation(opened: Opened, request: StepRequest, ctx: Context) -> list[Example]:
+def _evaluation(opened: Opened, train: Prepared, request: StepRequest, ctx: Context) -> list[Example]:
     """Return the held-out rows in batches of the training's size; none without held-out data."""
     if not request.inputs.get("eval_data"):
         return []
-    data: Prepared = rows.prepare(request.input("eval_data"), opened.reading, ctx)
-    return list(_arrange(data.examples, request, ctx).rows)
+    data: Prepared = rows.prepare(request.input("eval_data"), opened.reading.beside(train), ctx)
+    return list(_arrange(kto_labels.held_out(data.examples), request, ctx).rows)
 
 
 def _arrange(examples: list[Example], request: StepRequest, ctx: Context) -> Arranged:
@@ -103,7 +105,7 @@ def _arrange(examples: list[Example], request: StepRequest, ctx: Context) -> Arr
         batch,
         request.seed,
         lengths=_lengths(examples) if request.params.batch_composition == "length" else None,
-        texts=[(hash(e.prompt_ids), hash(e.answers[0])) for e in examples],
+        texts=[(hash(e.asked), hash(e.answers[0])) for e in examples],
     )
     if arranged.repeated:
         ctx.note("train.rows_repeated", count=arranged.repeated, batch=batch, total=len(examples))
@@ -142,7 +144,7 @@ def _steps(order: list[int], request: StepRequest) -> int:
 
 def _needed(data_set: Any) -> Any:
     """Drop the columns that no step reads: with `remove_unused_columns` off, each would be decoded for each batch."""
-    kept = ("prompt_ids", "completion_ids", "KL_completion_ids", "label", "weight", "ref_logps", "ref_KL_logps")
+    kept = ("row", "prompt_ids", "completion_ids", "KL_completion_ids", "label", "weight", "ref_logps", "ref_KL_logps")
     return data_set.select_columns([c for c in data_set.column_names if c in kept])
 
 
@@ -155,6 +157,7 @@ def _arguments(
     *,
     steps: int,
     evaluates: bool,
+    pictures: bool,
 ) -> Any:
     from trl import KTOConfig
 
@@ -167,6 +170,7 @@ def _arguments(
         limit_tokens=opened.reading.limit_tokens,
         weight_bytes=loading.weight_bytes(opened.policy.base),
         evaluates=evaluates,
+        pictures=pictures,
         beta=params.beta,
         loss_type=params.loss_type,
         desirable_weight=labelled.desirable_weight,

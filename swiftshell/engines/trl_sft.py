@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swiftshell.engines import arguments, loading, probe, rows, training
+from swiftshell.engines import arguments, loading, probe, rows, training, vision
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.rows import Prepared, Reading
 from swiftshell.errors import fail
@@ -22,13 +22,15 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     tokenizer = loading.load_tokenizer(policy.tokenizer_folder)
     limit, context = loading.length_limit(params.max_length, policy.base)
     reading = Reading(
-        "sft", tokenizer, limit, context, params.drop_budget, params.assistant_only_loss, params.packing
+        "sft", tokenizer, limit, context, params.drop_budget, params.assistant_only_loss, params.packing,
+        eyes=vision.load_eyes(policy.base, tokenizer),
     )
     data = rows.prepare(request.input("train_data"), reading, ctx)
     evaluation = (
-        rows.prepare(request.input("eval_data"), reading, ctx) if request.inputs.get("eval_data") else None
+        rows.prepare(request.input("eval_data"), reading.beside(data), ctx) if request.inputs.get("eval_data") else None
     )
 
+    vision.refuse_impossible(params, data)
     training.phase(ctx, "loading")
     training.load_libraries(params)
     from trl import SFTTrainer
@@ -37,18 +39,21 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     args = _arguments(request, ctx, precision, policy, limit, data, evaluation)
     model = loading.load_stack(policy, precision, trainable=True)
     fresh_lora = params.tuning == "lora" and policy.adapter is None
-    probe_rows = probe.choose_rows(data.examples, params.probe_rows)
+    probe_rows = probe.choose_rows(data.examples, params.probe_rows, reading.eyes)
     before = None if params.tuning == "lora" else probe.independent_logps(model, probe_rows, precision)
     trainer = SFTTrainer(
         model=model,
         args=args,
-        processing_class=tokenizer,
+        processing_class=reading.processing_class(data),
         train_dataset=training.data_set([e.data for e in data.examples]),
         eval_dataset=training.data_set([e.data for e in evaluation.examples]) if evaluation else None,
-        peft_config=loading.lora_config(params.lora) if fresh_lora else None,
+        peft_config=loading.lora_config(params.lora, model) if fresh_lora else None,
     )
     if not params.packing:
         rows.check_agreement(data.examples, trainer.train_dataset, lambda r: r["input_ids"])
+    if data.pictures:
+        vision.check_agreement(data.examples, trainer.data_collator)
+    vision.tell(reading.eyes, params, ctx)
     _finish_weights(trainer, policy, params)
     _attach(trainer, ctx)
     training.train(trainer, request, ctx)
@@ -80,6 +85,7 @@ def _arguments(
         limit_tokens=limit,
         weight_bytes=loading.weight_bytes(policy.base),
         evaluates=evaluation is not None,
+        pictures=data.pictures,
         packing=request.params.packing,
         assistant_only_loss=data.assistant_only_loss,
         completion_only_loss=request.params.completion_only_loss if split else None,
