@@ -213,7 +213,7 @@ def parse_rule(label_rule: Mapping[str, Any] | None) -> Rule | None:
     return Rule("listed", table=table)
 
 
-def read_probability(value: Any) -> float | None | Problem:
+def read_probability(value: Any) -> float | Problem | None:
     """Return a probability from 0 to 1, None where there is none, or the problem (without a place) that it is."""
     plain = _soft(value)
     if plain is None or isinstance(plain, Problem):
@@ -225,7 +225,7 @@ def read_probability(value: Any) -> float | None | Problem:
     return plain
 
 
-def read_weight(value: Any) -> float | None | Problem:
+def read_weight(value: Any) -> float | Problem | None:
     """Return a weight, 0 or more, None where there is none, or the problem (without a place) that it is."""
     plain = _soft(value)
     if plain is None or isinstance(plain, Problem):
@@ -233,7 +233,7 @@ def read_weight(value: Any) -> float | None | Problem:
     return plain if plain >= 0.0 else Problem("data.weight_negative", {"value": shown(value)})
 
 
-def _soft(value: Any) -> float | None | Problem:
+def _soft(value: Any) -> float | Problem | None:
     """Return a number; NaN and infinity are no numbers here, though storage may hold them."""
     plain = value.strip() if isinstance(value, str) else value
     if plain is None or plain == "":

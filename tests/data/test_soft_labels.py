@@ -96,7 +96,8 @@ def test_a_float_label_is_a_probability_only_if_said(write: Write) -> None:
     assert [(p.code, p.row) for p in refused] == [("data.label_score", 1), ("data.label_score", 2)]
     for language in LANGUAGES:
         said = said_in(language, refused[0])
-        assert "threshold" in said and "probability: true" in said
+        assert "threshold" in said
+        assert "probability: true" in said
     found = loaded(write, content, label_rule={"probability": True})
     assert found == [(True, 0.7, None), (False, 0.2, None), (True, 1.0, None)]
     mapped = [{**r, "quality": r.pop("label")} for r in rows(label=[0.7, 0.2])]
@@ -181,7 +182,9 @@ def test_rows_with_nothing_to_tell_apart_are_refused(
 
 def test_one_class_names_the_alternatives(write: Write) -> None:
     good = said_in("en", check_rows(write(rows(label=[True, True])), "kto").errors[0])
-    assert "sft" in good and "dpo" in good and "label false" in good
+    assert "sft" in good
+    assert "dpo" in good
+    assert "label false" in good
 
 
 def test_the_report_counts_what_will_be_weighed(write: Write) -> None:
@@ -234,9 +237,13 @@ def test_certain_rows_weigh_exactly_one() -> None:
 
 
 def test_the_cap_is_told() -> None:
-    assert balance(10, 1000).capped and balance(10, 1000).desirable_weight == WEIGHT_CAP
+    assert balance(10, 1000).capped
+    assert balance(10, 1000).desirable_weight == WEIGHT_CAP
     assert not balance(100, 120).capped
     assert (
-        balance(10, 1000, 2.0, 1.0) == balance(10, 1000, 2.0, 1.0) and not balance(10, 1000, 2.0, 1.0).capped
+        balance(10, 1000, 2.0, 1.0) == balance(10, 1000, 2.0, 1.0)
+    )
+    assert (
+        not balance(10, 1000, 2.0, 1.0).capped
     )
     assert balance(60, 40).ratio == pytest.approx(TARGET_RATIO, rel=1e-3)
