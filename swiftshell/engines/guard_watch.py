@@ -104,17 +104,10 @@ class GuardCallback(TrainerCallback, ExportableState):
         self._aside.append({"step": step, "good": None, "gap": 0.0})
 
     def _judge_aside(self, step: int) -> None:
-        """Weights are good if all was well until the averages had forgotten what came before them, and bad as soon as not.
-
-        What is logged at a step was computed with the weights of the step before.
-        """
-        well = self.trip is None and self.guard.healthy
+        """Judge weights once the averages have forgotten what came before them: at their own step it is too early to tell."""
         for entry in self._aside:
-            if entry["good"] is None and entry["step"] < step:
-                if not well:
-                    entry["good"] = False
-                elif step >= entry["step"] + self.guard.settings.smoothing_steps:
-                    entry["good"], entry["gap"] = True, self.guard.gap
+            if entry["good"] is None and step >= entry["step"] + self.guard.settings.smoothing_steps:
+                entry["good"], entry["gap"] = self.trip is None and self.guard.healthy, self.guard.gap
         good = [e for e in self._aside if e["good"]]
         kept = [e for e in self._aside if e["good"] is None or e in good[-_KEPT:]]
         if self._every:
