@@ -73,7 +73,24 @@ def data(step: PlanStep) -> Iterable[Problem]:
                 step.image_rows[slot] = report.images["rows"]
             if slot == "train_data":
                 step.row_tokens = sum(part.get("mean", 0.0) for part in report.characters.values()) / _CHARACTERS_PER_TOKEN
+                step.thumbs = _weighed(report.thumbs, step.params)
             yield from report.problems
+
+
+def _weighed(thumbs: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+    """Return what was counted of KTO's rows with the class weights that the step's settings make of it."""
+    if "desirable_weight" not in thumbs:
+        return thumbs
+    from swiftshell.data.balance import balance
+
+    both = balance(
+        thumbs["desirable"],
+        thumbs["undesirable"],
+        params.get("desirable_weight", "auto"),
+        params.get("undesirable_weight", "auto"),
+    )
+    weights = {"desirable_weight": both.desirable_weight, "undesirable_weight": both.undesirable_weight}
+    return {**thumbs, **weights, "capped": both.capped}
 
 
 def leaks(steps: list[PlanStep]) -> Iterable[Problem]:

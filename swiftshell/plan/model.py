@@ -63,6 +63,7 @@ class PlanStep:
     implied: bool = False  # added by the planner (a download nobody wrote down)
     rows: dict[str, int] = field(default_factory=dict)
     image_rows: dict[str, int] = field(default_factory=dict)  # rows with images, by slot
+    thumbs: dict[str, Any] = field(default_factory=dict)  # KTO: what the rows weigh (`DataReport.thumbs`)
     row_tokens: float = 0.0  # mean length of a training row, estimated from its characters
 
     @property
@@ -80,7 +81,7 @@ class PlanStep:
             "restored_from": str(self.restored_from) if self.restored_from else None, "network": self.network,
             "needs": {"gpus": self.needs.gpus, "vram_gib": self.needs.vram_gib, "disk_gib": self.needs.disk_gib},
             "estimate_s": self.estimate_s, "estimate_from": self.estimate_from, "implied": self.implied,
-            "rows": self.rows,
+            "rows": self.rows, "thumbs": self.thumbs,
         }
 
 

@@ -34,6 +34,8 @@ def print_report(
         facts.add_row(t("render.data.labels"), t(f"render.label_rule.{report['label_rule']}"))
     if report.get("classes"):
         facts.add_row(t("render.data.classes"), _classes(report["classes"]))
+    if report.get("thumbs"):
+        facts.add_row(t("render.data.thumbs"), thumbs_words(report["thumbs"]))
     if report.get("counts"):
         counts = sorted(report["counts"].items(), key=lambda item: -item[1])
         facts.add_row(t("render.data.found"), ", ".join(f"{code} × {n}" for code, n in counts))
@@ -57,6 +59,27 @@ def _rows(report: Mapping[str, Any]) -> str:
 def _classes(classes: Mapping[str, int]) -> str:
     total = sum(classes.values()) or 1
     return ", ".join(f"{t('render.' + name)} {n} ({words.percent(n / total)})" for name, n in classes.items())
+
+
+def thumbs_words(thumbs: Mapping[str, Any]) -> str:
+    """Return what KTO weighs in words; what is plain (no probabilities, all weights alike) is left out."""
+    weighed = thumbs["weight_min"] != thumbs["weight_max"]
+    parts = []
+    if thumbs["soft"]:
+        parts.append(t("render.thumbs.soft", rows=words.number(thumbs["soft"])))
+    if weighed:
+        low, high = words.number(thumbs["weight_min"]), words.number(thumbs["weight_max"])
+        parts.append(t("render.thumbs.weights", low=low, high=high))
+    if thumbs["weightless"]:
+        parts.append(t("render.thumbs.weightless", rows=words.number(thumbs["weightless"])))
+    if thumbs["soft"] or weighed:
+        both = {name: words.number(thumbs[name]) for name in ("desirable", "undesirable")}
+        parts.append(t("render.thumbs.counts", **both))
+    if "desirable_weight" in thumbs:
+        both = {name: words.number(thumbs[name]) for name in ("desirable_weight", "undesirable_weight")}
+        capped = f" ({t('render.thumbs.capped')})" if thumbs["capped"] else ""
+        parts.append(t("render.thumbs.classes", **both) + capped)
+    return "\n".join(parts)
 
 
 def _print_histogram(console: Any, title: str, histogram: Mapping[str, Any], unicode: bool) -> None:

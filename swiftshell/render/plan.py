@@ -9,6 +9,7 @@ from typing import IO, Any
 from swiftshell.i18n import has, t
 from swiftshell.render import words
 from swiftshell.render.console import has_unicode, new_table, open_console
+from swiftshell.render.data import thumbs_words
 
 Json = Mapping[str, Any]
 
@@ -56,6 +57,8 @@ def _full(steps: list[Json], width: int, stream: IO[str] | None) -> Any:
         detail.add_column(overflow="fold")
         for slot, refs in step["inputs"].items():
             detail.add_row(slot, _inputs(refs, step, slot))
+        if step.get("thumbs"):
+            detail.add_row(t("render.data.thumbs"), thumbs_words(step["thumbs"]))
         for source, settings in _settings(step).items():
             detail.add_row(source, settings)
         if step.get("output_dir"):
