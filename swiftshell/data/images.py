@@ -108,8 +108,7 @@ def _listed(value: Any, column: str | None) -> list[str]:
     """Return the pictures a row names: a path, a list of them, or Hugging Face's {"path": …}."""
     if value in (None, "", []):
         return []
-    names = [_name(item, column) for item in (value if isinstance(value, list) else [value])]
-    return names
+    return [_name(item, column) for item in (value if isinstance(value, list) else [value])]
 
 
 def _name(item: Any, column: str | None) -> str:

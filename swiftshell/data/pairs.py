@@ -50,7 +50,9 @@ class Pairing:
         if data.get("weight") == 0.0:
             return
         asked = {k: v for k, v in data.items() if k not in _ANSWER_PARTS}
-        self._rows.append((_digest(asked), _digest(data["completion"]), (row.file, row.number), dict(_label_parts(data))))
+        self._rows.append(
+            (_digest(asked), _digest(data["completion"]), (row.file, row.number), dict(_label_parts(data)))
+        )
 
     def finish(self, read: Callable[[Mapping[str, Any]], bool], refused: Collection[Place]) -> Pairs:
         """Return the pairs; `read` gives the label of a row's label parts, unless the row was refused."""
@@ -98,8 +100,16 @@ class Pairs:
     def facts(self) -> dict[str, int]:
         """Return the numbers for the report."""
         pairs = len(self.partner)
-        return {"pairs": pairs, "rows": self.rows, "paired": 2 * pairs, "alone": self.rows - 2 * pairs,
-                "prompts": self.prompts, "both": self.both, "judged_twice": self.judged_twice, "copies": self.copies}
+        return {
+            "pairs": pairs,
+            "rows": self.rows,
+            "paired": 2 * pairs,
+            "alone": self.rows - 2 * pairs,
+            "prompts": self.prompts,
+            "both": self.both,
+            "judged_twice": self.judged_twice,
+            "copies": self.copies,
+        }
 
     def tell(self, report: DataReport) -> None:
         """Say in the report how many rows found a partner; none at all refuses the data."""
@@ -121,8 +131,15 @@ class Pairs:
                 chosen, rejected = at[good], at[bad]
                 rest = {k: v for k, v in chosen.data.items() if k not in _ANSWER_PARTS}
                 data = {**rest, "chosen": chosen.data["completion"], "rejected": rejected.data["completion"]}
-                made.append(Row(chosen.number, chosen.line, data, chosen.file,
-                                {**chosen.extra, "rejected_row": rejected.number}))
+                made.append(
+                    Row(
+                        chosen.number,
+                        chosen.line,
+                        data,
+                        chosen.file,
+                        {**chosen.extra, "rejected_row": rejected.number},
+                    )
+                )
         return sorted(made, key=lambda row: (row.file, row.number))
 
 
@@ -156,15 +173,33 @@ class Desirable:
             report.columns.pop("label", None)
             report.unused.append(column)
             if column in _TELLING_NAMES:
-                report.add(Problem("data.label_unused", {"column": column}, file=report.path, severity="warning"))
+                report.add(
+                    Problem("data.label_unused", {"column": column}, file=report.path, severity="warning")
+                )
             return set()
         for label, row in bad:
-            complain(Problem(label.code, {**label.values, "column": column}, row.file, row.line, None, row.number, column))
+            complain(
+                Problem(
+                    label.code,
+                    {**label.values, "column": column},
+                    row.file,
+                    row.line,
+                    None,
+                    row.number,
+                    column,
+                )
+            )
         report.label_rule = rule.kind
         out = {(row.file, row.number) for label, _, row in read if label is not True}
         kept, unlabelled = len(read) - len(out), sum(missing for _, missing, _ in read)
         report.classes = {"desirable": kept, "undesirable": len(out) - unlabelled - len(bad)}
-        values = {"kept": kept, "total": len(read), "out": len(out), "unlabelled": unlabelled, "column": column}
+        values = {
+            "kept": kept,
+            "total": len(read),
+            "out": len(out),
+            "unlabelled": unlabelled,
+            "column": column,
+        }
         if not kept:
             report.add(Problem("pairs.nothing_to_imitate", values, file=report.path))
         elif out:

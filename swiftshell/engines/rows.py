@@ -233,12 +233,16 @@ def _assistant_loss(
     pictures = any("images" in e.data for e in messages)
     if pictures and asked is True:
         raise fail("images.assistant_only", file=examples[0].file)
-    if not pictures and (
-        templates.has_markers(how.tokenizer.chat_template) or templates.training_template(how.tokenizer)
-    ):
+    training = None if pictures else templates.training_template(how.tokenizer)
+    fault: str | None = "none"
+    if training or (templates.has_markers(how.tokenizer.chat_template) and not pictures):
+        fault = templates.mask_fault(how.tokenizer, training, [e.data for e in messages])
+    if fault is None:
         return examples, True
     if asked is True:
-        raise fail("train.no_generation_markers", file=examples[0].file)
+        raise fail("train.no_generation_markers" if fault == "none" else f"templates.{fault}", file=examples[0].file)
+    if fault != "none":
+        ctx.warn(f"templates.{fault}")
     several = sum(1 for e in messages if sum(t["role"] == "assistant" for t in e.data["messages"]) > 1)
     if several:
         ctx.note("train.last_turn_only", rows=several)
@@ -398,6 +402,7 @@ def _too_long(examples: list[Example], how: Reading) -> list[Problem]:
             "limit": how.limit_tokens,
             "drop_budget": how.drop_budget,
             "longest": max(e.length_tokens for e in long),
+            "no_answer": sum(len(e.prompt_ids) >= how.limit_tokens for e in long),
             "rows": [[e.number, e.length_tokens] for e in long],
         },
         file=long[0].file,

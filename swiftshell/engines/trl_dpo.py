@@ -67,7 +67,8 @@ def _arguments(
         evaluates=evaluates,
         pictures=pictures,
         beta=params.beta,
-        loss_type=[params.loss_type],
+        loss_type=params.losses,
+        loss_weights=params.loss_weights,
         label_smoothing=params.label_smoothing,
-        precompute_ref_log_probs=params.precompute_ref_log_probs,
+        precompute_ref_log_probs=False,  # reference_cache does it, once for all runs
     )

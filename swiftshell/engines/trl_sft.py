@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swiftshell.engines import arguments, loading, probe, rows, training, vision
+from swiftshell.engines import arguments, loading, packing, probe, rows, training, vision
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.rows import Prepared, Reading
 from swiftshell.errors import fail
@@ -22,7 +22,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     tokenizer = loading.load_tokenizer(policy.tokenizer_folder)
     limit, context = loading.length_limit(params.max_length, policy.base)
     reading = Reading(
-        "sft", tokenizer, limit, context, params.drop_budget, params.assistant_only_loss, params.packing,
+        "sft", tokenizer, limit, context, params.drop_budget, params.assistant_only_loss, params.splits_rows,
         eyes=vision.load_eyes(policy.base, tokenizer),
     )
     data = rows.prepare(request.input("train_data"), reading, ctx)
@@ -40,6 +40,8 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     model = loading.load_stack(policy, precision, trainable=True)
     fresh_lora = params.tuning == "lora" and policy.adapter is None
     probe_rows = probe.choose_rows(data.examples, params.probe_rows, reading.eyes)
+    if params.flattened:
+        packing.prove_apart(model, data.examples, precision)
     before = None if params.tuning == "lora" else probe.independent_logps(model, probe_rows, precision)
     trainer = SFTTrainer(
         model=model,
@@ -49,8 +51,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
         eval_dataset=training.data_set([e.data for e in evaluation.examples]) if evaluation else None,
         peft_config=loading.lora_config(params.lora, model) if fresh_lora else None,
     )
-    if not params.packing:
-        rows.check_agreement(data.examples, trainer.train_dataset, lambda r: r["input_ids"])
+    packed = packing.check(data.examples, trainer.train_dataset, params, limit, ctx)
     if data.pictures:
         vision.check_agreement(data.examples, trainer.data_collator)
     vision.tell(reading.eyes, params, ctx)
@@ -61,7 +62,7 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     slot = training.save(trainer, request, ctx, policy)
     record = training.own_probe(trainer, probe_rows, precision, base_logps=before)
     training.warn_if_probe_is_weak(record, precision, ctx)
-    summary = {"assistant_only_loss": data.assistant_only_loss, "chat": data.chat}
+    summary = {"assistant_only_loss": data.assistant_only_loss, "chat": data.chat, "max_length": limit, **packed}
     return training.outcome(trainer, slot, policy, tokenizer, precision, data, summary, probe=record)
 
 
@@ -77,6 +78,8 @@ def _arguments(
     from trl import SFTConfig
 
     split = "prompt" in data.examples[0].data
+    # TRL holds no limit without padding unless it packs, and wants to hear none; the rows have been held to it already.
+    whole: dict[str, Any] = {} if request.params.packing or not request.params.padding_free else {"max_length": None}
     return arguments.make(
         SFTConfig,
         request,
@@ -87,8 +90,11 @@ def _arguments(
         evaluates=evaluation is not None,
         pictures=data.pictures,
         packing=request.params.packing,
+        packing_strategy=request.params.packing_strategy,
+        padding_free=request.params.padding_free,
         assistant_only_loss=data.assistant_only_loss,
         completion_only_loss=request.params.completion_only_loss if split else None,
+        **whole,
     )
 
 

@@ -65,6 +65,10 @@ class Training(Params):
     probe_rows: Annotated[int, Field(ge=4, le=256)] = 16
     engine_args: dict[str, Any] = Field(default_factory=dict)
 
+    def own_problems(self) -> Iterator[Problem]:
+        """Yield what is wrong with a stage's own parameters beyond their types."""
+        return iter(())
+
 
 # What `engine_args` may not say, and why: the code of the reason.
 _OWNED = (
@@ -158,8 +162,7 @@ def training_problems(params: Any) -> Iterator[Problem]:
         isinstance(minimum, dict) and {"min_lr", "min_lr_rate"} & minimum.keys()
     ):
         yield Problem("train.min_lr_missing", {}, field_name="lr_scheduler_type")
-    if getattr(params, "loss_type", "") == "exo_pair" and not params.label_smoothing:
-        yield Problem("train.exo_needs_smoothing", {}, field_name="label_smoothing")
+    yield from params.own_problems()
     for name in ("desirable_weight", "undesirable_weight"):
         value: Any = getattr(params, name, "auto")
         if value != "auto" and not 0 < value <= 100:

@@ -25,15 +25,28 @@ def texts(rows: list[Any]) -> list[tuple[str, str, str]]:
 
 
 def test_a_prompt_with_both_kinds_makes_pairs(write: Write) -> None:
-    rows = [thumb("p", "good", True), thumb("q", "alone", True), thumb("p", "bad", False), thumb("p", "worse", False)]
+    rows = [
+        thumb("p", "good", True),
+        thumb("q", "alone", True),
+        thumb("p", "bad", False),
+        thumb("p", "worse", False),
+    ]
     path = write(rows)
     pairs, report = load_with_report(path, "dpo")
     assert texts(pairs) in ([("p", "good", "bad")], [("p", "good", "worse")])
     assert (pairs[0].number, pairs[0].line) == (1, 1)
     assert pairs[0].extra["rejected_row"] in (3, 4)
     assert (report.rows, report.usable) == (4, 1)
-    assert report.pairing == {"pairs": 1, "rows": 4, "paired": 2, "alone": 2, "prompts": 2, "both": 1,
-                              "judged_twice": 0, "copies": 0}
+    assert report.pairing == {
+        "pairs": 1,
+        "rows": 4,
+        "paired": 2,
+        "alone": 2,
+        "prompts": 2,
+        "both": 1,
+        "judged_twice": 0,
+        "copies": 0,
+    }
     assert [(p.code, p.severity) for p in report.problems] == [("pairs.made", "note")]
     assert check_rows(path, "dpo").as_json() == report.as_json()
 
@@ -61,8 +74,14 @@ def test_no_partner_at_all_is_refused_with_advice(write: Write, lang: str) -> No
 
 def test_an_answer_is_used_once_and_never_against_itself(write: Write) -> None:
     """Copies count once; an answer that people judged both ways belongs to no pair."""
-    rows = [thumb("p", "a", True), thumb("p", "a", True), thumb("p", "b", False), thumb("p", "b", False),
-            thumb("p", "c", True), thumb("p", "c", False)]
+    rows = [
+        thumb("p", "a", True),
+        thumb("p", "a", True),
+        thumb("p", "b", False),
+        thumb("p", "b", False),
+        thumb("p", "c", True),
+        thumb("p", "c", False),
+    ]
     pairs, report = load_with_report(write(rows), "dpo")
     assert texts(pairs) == [("p", "a", "b")]
     assert (report.pairing["judged_twice"], report.pairing["copies"]) == (1, 3)
@@ -73,9 +92,14 @@ def test_the_same_pairs_every_time_whatever_the_order_of_other_prompts(write: Wr
     """Properties over random thumbs: as many pairs as the rarer side has, all from one prompt, each answer once."""
     draw = random.Random(5)
     for trial in range(30):
-        rows = [thumb(f"p{draw.randrange(6)}", f"answer {i}", draw.random() < 0.4) for i in range(draw.randrange(4, 60))]
-        wanted = sum(min(sum(r["prompt"] == f"p{n}" and r["label"] is side for r in rows) for side in (True, False))
-                     for n in range(6))
+        rows = [
+            thumb(f"p{draw.randrange(6)}", f"answer {i}", draw.random() < 0.4)
+            for i in range(draw.randrange(4, 60))
+        ]
+        wanted = sum(
+            min(sum(r["prompt"] == f"p{n}" and r["label"] is side for r in rows) for side in (True, False))
+            for n in range(6)
+        )
         path = write(rows, f"{trial}.jsonl")
         if not wanted:
             assert check_rows(path, "dpo").counts.get("pairs.none") == 1
@@ -93,8 +117,10 @@ def test_the_same_pairs_every_time_whatever_the_order_of_other_prompts(write: Wr
 
 
 def test_another_system_prompt_is_another_prompt(write: Write) -> None:
-    rows = [{"messages": [system("short"), user("q"), assistant("a")], "label": True},
-            {"messages": [system("long"), user("q"), assistant("b")], "label": False}]
+    rows = [
+        {"messages": [system("short"), user("q"), assistant("a")], "label": True},
+        {"messages": [system("long"), user("q"), assistant("b")], "label": False},
+    ]
     assert check_rows(write(rows), "dpo").counts == {"pairs.none": 1}
     rows[1]["messages"][0] = system("short")
     assert texts(load_rows(write(rows), "dpo")) == [("q", "a", "b")]
@@ -102,13 +128,21 @@ def test_another_system_prompt_is_another_prompt(write: Write) -> None:
 
 def test_labels_are_read_as_for_kto(write: Write) -> None:
     """Words, scores with a threshold, probabilities; one that cannot be read is told with its row."""
-    rows = [{"query": "q", "response": f"a{i}", "thumb": word} for i, word in enumerate(("yes", "no", "maybe"))]
+    rows = [
+        {"query": "q", "response": f"a{i}", "thumb": word} for i, word in enumerate(("yes", "no", "maybe"))
+    ]
     report = check_rows(write(rows), "dpo")
     assert [(p.code, p.row) for p in report.errors] == [("data.label_unknown", 3)]
-    scored = [{"prompt": "q", "completion": "a", "score": 4.5}, {"prompt": "q", "completion": "b", "score": 1}]
+    scored = [
+        {"prompt": "q", "completion": "a", "score": 4.5},
+        {"prompt": "q", "completion": "b", "score": 1},
+    ]
     assert texts(load_rows(write(scored), "dpo", label_rule={"threshold": 3})) == [("q", "a", "b")]
-    soft = [{"prompt": "q", "completion": "a", "probability": 0.9}, {"prompt": "q", "completion": "b", "probability": 0.2},
-            {"prompt": "q", "completion": "c", "probability": 0.1, "weight": 0}]
+    soft = [
+        {"prompt": "q", "completion": "a", "probability": 0.9},
+        {"prompt": "q", "completion": "b", "probability": 0.2},
+        {"prompt": "q", "completion": "c", "probability": 0.1, "weight": 0},
+    ]
     assert texts(load_rows(write(soft), "dpo")) == [("q", "a", "b")]
 
 
@@ -121,7 +155,12 @@ def test_pairs_stay_pairs(write: Write) -> None:
 
 
 def test_sft_imitates_the_desirable_answers(write: Write) -> None:
-    rows = [thumb("p", "good", "yes"), thumb("p", "bad", "no"), thumb("q", "unjudged", None), thumb("q", "fine", "yes")]
+    rows = [
+        thumb("p", "good", "yes"),
+        thumb("p", "bad", "no"),
+        thumb("q", "unjudged", None),
+        thumb("q", "fine", "yes"),
+    ]
     kept, report = load_with_report(write(rows), "sft")
     assert [row.number for row in kept] == [1, 4]
     assert all("label" not in row.data for row in kept)
@@ -142,10 +181,15 @@ def test_a_column_that_only_looks_like_labels_is_left_alone(write: Write) -> Non
     rows = [thumb("p", "a", "physics"), thumb("q", "b", "yes")]
     kept, report = load_with_report(write(rows), "sft")
     assert (len(kept), report.counts, report.unused) == (2, {"data.label_unused": 1}, ["label"])
-    assert check_rows(write([{"prompt": "p", "completion": "a", "tag": "physics"}], "tag.jsonl"), "sft").counts == {}
+    assert (
+        check_rows(write([{"prompt": "p", "completion": "a", "tag": "physics"}], "tag.jsonl"), "sft").counts
+        == {}
+    )
     report = check_rows(write(rows), "sft", columns={"label": "label"})
     assert [(p.code, p.row) for p in report.errors] == [("data.label_unknown", 1)]
-    assert len(load_rows(write(rows), "sft", label_rule={"desirable": ["physics"], "undesirable": ["yes"]})) == 1
+    assert (
+        len(load_rows(write(rows), "sft", label_rule={"desirable": ["physics"], "undesirable": ["yes"]})) == 1
+    )
 
 
 def test_conversations_with_a_label_are_chosen_too(write: Write) -> None:
