@@ -17,7 +17,7 @@ from swiftshell.errors import fail
 from swiftshell.stages.base import Context, Outcome, StepRequest
 
 _PRECOMPUTED = ("ref_logps", "ref_chosen_logps")  # TRL's columns of KTO and DPO
-_PRECOMPUTED_ROWS = 8
+_PRECOMPUTED_ROWS, _NEAR_ROWS = 8, 64
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,11 @@ class ReferenceProof:
     ) -> None:
         self.expected, self._precision = expected, precision
         self._pictured = [e for e in own if "images" in e.data]
-        in_advance = [e for e in own[:_PRECOMPUTED_ROWS] if "images" not in e.data]  # never with images
-        self._own_rows = [probe.row_of(e) for e in in_advance]
-        # What the reference says of the first rows trained on, should TRL compute its answers in advance.
+        # What the reference says of some of the first rows trained on, should its answers be computed in advance (never
+        # with images). The first are the longest, and plain logits of long rows take more room than training does.
+        near = [at for at, e in enumerate(own[:_NEAR_ROWS]) if "images" not in e.data]
+        self._own_places = sorted(sorted(near, key=lambda at: own[at].length_tokens)[:_PRECOMPUTED_ROWS])
+        self._own_rows = [probe.row_of(own[at]) for at in self._own_places]
         self._own_logps = probe.independent_logps(models.reference, self._own_rows, precision)
         self.difference: float | None = None
         self.found: list[float] = []
@@ -177,12 +179,12 @@ class ReferenceProof:
             source=self.expected.source,
         )
         column = next((c for c in _PRECOMPUTED if c in trainer.train_dataset.column_names), None)
-        if column is not None:
-            stored = [float(v) for v in trainer.train_dataset[: len(self._own_rows)][column]]
+        known = [n for n, at in enumerate(self._own_places) if at < len(trainer.train_dataset)]
+        if column is not None and known:
             probe.refuse_if_different(
-                self._own_logps,
-                stored,
-                self._own_rows,
+                [self._own_logps[n] for n in known],
+                [float(trainer.train_dataset[self._own_places[n]][column]) for n in known],
+                [self._own_rows[n] for n in known],
                 self._precision,
                 name=self.expected.name,
                 source="computed",

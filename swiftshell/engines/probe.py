@@ -20,6 +20,7 @@ from swiftshell.engines.rows import Example
 from swiftshell.errors import fail
 
 _MAX_TOKENS = 512  # a probe row is cut to this, from its end
+_LOGITS_BYTES = 256 << 20  # plain logits in memory at a time: training never makes them, and must not need less room
 # Largest difference per completion token (nats) that arithmetic alone explains, by the dtype computed in.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2, "float16": 5e-3}
 
@@ -122,37 +123,52 @@ def independent_logps(
         if precision.autocast
         else nullcontext()
     )
+    vocabulary = int(model.config.get_text_config().vocab_size)
     found: list[float] = []
     with torch.no_grad(), autocast:
-        for part in _parts(rows, batch):
+        for part in _parts(rows, batch, _LOGITS_BYTES // (4 * vocabulary)):
             width = max(len(r.prompt_ids) + len(r.completion_ids) for r in part)
             ids = torch.zeros(len(part), width, dtype=torch.long)
-            seen, scored = torch.zeros_like(ids), torch.zeros_like(ids)
+            seen = torch.zeros_like(ids)
             for i, row in enumerate(part):
                 whole = row.prompt_ids + row.completion_ids
                 ids[i, : len(whole)] = torch.tensor(whole)
                 seen[i, : len(whole)] = 1
-                scored[i, len(row.prompt_ids) : len(whole)] = 1
             images = {k: v.to(device) for k, v in part[0].seen().items()}
             logits = model(
                 input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False, **images
             ).logits
-            logps = torch.log_softmax(logits[:, :-1].float(), dim=-1)
-            chosen = logps.gather(-1, ids[:, 1:, None].to(device)).squeeze(-1) * scored[:, 1:].to(device)
-            found += chosen.sum(-1).tolist()
+            found += [_completion_logp(logits[i], row) for i, row in enumerate(part)]
+            del logits  # before the next ones are made
     model.train(training)
     return found
 
 
-def _parts(rows: Sequence[ProbeRow], batch: int) -> list[list[ProbeRow]]:
-    """Return the rows in batches, in order; a row with images is a batch of its own."""
+def _completion_logp(logits: Any, row: ProbeRow) -> float:
+    """Return the summed log-probability of one row's completion from its logits, (seq, vocab)."""
+    import torch
+
+    first, last = max(len(row.prompt_ids), 1), len(row.prompt_ids) + len(row.completion_ids)
+    answer = torch.tensor(row.completion_ids[first - len(row.prompt_ids) :], device=logits.device)
+    logps = torch.log_softmax(logits[first - 1 : last - 1].float(), dim=-1)
+    return float(logps.gather(-1, answer[:, None]).sum())
+
+
+def _parts(rows: Sequence[ProbeRow], batch: int, limit_tokens: int) -> list[list[ProbeRow]]:
+    """Return the rows in batches, in order, of at most `limit_tokens` with their padding; one with images is alone."""
     parts: list[list[ProbeRow]] = []
     for row in rows:
-        if parts and len(parts[-1]) < batch and not row.images and not parts[-1][0].images:
+        if parts and _joins(parts[-1], row, batch, limit_tokens):
             parts[-1].append(row)
         else:
             parts.append([row])
     return parts
+
+
+def _joins(part: list[ProbeRow], row: ProbeRow, batch: int, limit_tokens: int) -> bool:
+    width = max(len(r.prompt_ids) + len(r.completion_ids) for r in (*part, row))
+    pictured = bool(row.images or part[0].images)
+    return not pictured and len(part) < batch and width * (len(part) + 1) <= limit_tokens
 
 
 def trainer_logps(trainer: Any, rows: Sequence[ProbeRow]) -> list[float]:
