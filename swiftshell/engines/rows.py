@@ -188,6 +188,8 @@ def _tell_warnings(problems: Sequence[Problem], ctx: Context) -> None:
         if problem.severity == "warning" and problem.code not in told and "code" not in problem.values:
             told.add(problem.code)
             ctx.warn(problem.code, **{"row": problem.row, "file": problem.file, **problem.values})
+        elif problem.code.startswith("pairs."):  # what was made of thumbs; rows of an earlier step had no plan to say it
+            ctx.note(problem.code, **problem.values)
 
 
 def _as_plain(examples: list[Example], how: Reading, ctx: Context) -> list[Example]:
