@@ -39,7 +39,7 @@ def refuse_impossible(request: StepRequest) -> None:
     Raises:
         SwiftshellError: every such parameter.
     """
-    if problems := list(training_problems(request.params)):
+    if problems := [p for p in training_problems(request.params) if p.severity == "error"]:
         raise SwiftshellError(problems)
 
 

@@ -17,7 +17,7 @@ from swiftshell.recipe.document import Mark
 from swiftshell.recipe.suggest import OLD_NAMES, nearest, shown
 from swiftshell.stages import registry
 from swiftshell.stages.base import Stage
-from swiftshell.stages.shared import Training, training_problems
+from swiftshell.stages.shared import OUT_OF_RANGE, Training, training_problems
 
 ParamPath = tuple[str, ...]
 
@@ -202,7 +202,8 @@ def _fault(stage: Stage, path: tuple[str | int, ...], entries: list[Any], values
         context = entry.get("ctx") or {}
         bounds = [f"{sign} {context[key]:g}" for key, sign in _BOUNDS if isinstance(context.get(key), int | float)]
         if bounds:
-            return _Fault(path, "recipe.param_range", {"found": found, "bounds": ", ".join(bounds)})
+            code, usual = _range_of(stage, path)
+            return _Fault(path, code, {"found": found, "bounds": ", ".join(bounds), "usual": usual})
     choices = [c for e in entries if e["type"] in ("literal_error", "enum") for c in _choices(e)]
     types = [name for e in entries for prefix, name in _TYPES if e["type"].startswith(prefix)]
     if "bool" in types and choices:
@@ -216,6 +217,14 @@ def _fault(stage: Stage, path: tuple[str | int, ...], entries: list[Any], values
         return _Fault(path, first["type"], {"found": found, **(first.get("ctx") or {})})
     reason = str((first.get("ctx") or {}).get("error", first["msg"]))
     return _Fault(path, "recipe.param_invalid", {"found": found, "reason": reason})
+
+
+def _range_of(stage: Stage, path: tuple[str | int, ...]) -> tuple[str, str]:
+    """Return the code of what a parameter's limits mean, where its field says it (`out_of_range`), and its default."""
+    info = stage.params.model_fields.get(str(path[0])) if len(path) == 1 else None
+    extra = info.json_schema_extra if info else None
+    code = extra.get(OUT_OF_RANGE) if isinstance(extra, dict) else None
+    return str(code or "recipe.param_range"), f"{info.default:g}" if info and code else ""
 
 
 def _choices(entry: Any) -> list[str]:

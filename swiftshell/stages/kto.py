@@ -8,18 +8,20 @@ from pydantic import Field
 
 from swiftshell.stages.base import Slot
 from swiftshell.stages.guard import Guard
-from swiftshell.stages.shared import LearningRate, Training, TrainingStage
+from swiftshell.stages.shared import OUT_OF_RANGE, LearningRate, Training, TrainingStage
 
 
 class KtoParams(Training):
     """KTO. `beta` is the KL weight; class weights `auto` bring weighted desirable : undesirable to 1.15."""
 
     learning_rate: LearningRate = 5e-6
-    beta: Annotated[float, Field(gt=0, le=5)] = 0.1
+    beta: Annotated[float, Field(gt=0, le=5, json_schema_extra={OUT_OF_RANGE: "thumbs.beta_range"})] = 0.1
     loss_type: Literal["kto", "apo_zero_unpaired"] = "kto"
     desirable_weight: float | Literal["auto"] = "auto"
     undesirable_weight: float | Literal["auto"] = "auto"
-    per_device_train_batch_size: Annotated[int, Field(ge=2)] = 8
+    per_device_train_batch_size: Annotated[
+        int, Field(ge=2, json_schema_extra={OUT_OF_RANGE: "thumbs.batch_of_one"})
+    ] = 8
     precompute_ref_log_probs: bool | Literal["auto"] = "auto"
     batch_composition: Literal["length", "random"] = "length"
     guard: Guard = Guard()

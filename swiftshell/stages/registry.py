@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The order of the pipeline, as the board and the menu show it.
 PIPELINE = ("download", "sft", "kto", "dpo", "merge", "infer", "quantize", "evaluate")
-_NOT_STAGES = {"__init__", "base", "kinds", "registry", "shared", "fields"}
+_NOT_STAGES = {"__init__", "base", "kinds", "registry", "shared", "fields", "guard"}
 
 
 @cache

@@ -14,7 +14,8 @@ Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 Quantization = Literal["none", "nf4", "int8"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-LearningRate = Annotated[float, Field(gt=0, lt=1)]
+OUT_OF_RANGE = "out_of_range"  # in a field's schema: the catalogue key that says what its limits mean
+LearningRate = Annotated[float, Field(gt=0, lt=1, json_schema_extra={OUT_OF_RANGE: "train.learning_rate_range"})]
 
 
 class Lora(Params):
@@ -144,6 +145,10 @@ REFUSED_ARGS = {
 }
 
 
+# At this rate KTO with beta 0.1 collapsed on a toy model, at a fifth of it it did not (the guard's grid repeats that).
+_HIGH_LEARNING_RATE = 1e-3
+
+
 def training_problems(params: Any) -> Iterator[Problem]:
     """Yield what is wrong with a training stage's parameters beyond their types; the same for plan and worker."""
     if params.tuning == "full" and params.quantization != "none":
@@ -163,6 +168,10 @@ def training_problems(params: Any) -> Iterator[Problem]:
     ):
         yield Problem("train.min_lr_missing", {}, field_name="lr_scheduler_type")
     yield from params.own_problems()
+    if hasattr(params, "undesirable_weight") and params.learning_rate >= _HIGH_LEARNING_RATE:
+        usual = f"{type(params).model_fields['learning_rate'].default:g}"
+        found = {"value": f"{params.learning_rate:g}", "usual": usual}
+        yield Problem("train.learning_rate_high", found, field_name="learning_rate", severity="warning")
     for name in ("desirable_weight", "undesirable_weight"):
         value: Any = getattr(params, name, "auto")
         if value != "auto" and not 0 < value <= 100:
@@ -175,5 +184,5 @@ class TrainingStage(SimpleStage):
     distributions = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
 
     def check(self, params: Any, facts: Facts) -> Iterator[Problem]:
-        """Yield every parameter that cannot work or would break a promise."""
-        return training_problems(params)
+        """Yield every parameter that cannot work or would break a promise; warnings come with the recipe's lines."""
+        return (p for p in training_problems(params) if p.severity == "error")

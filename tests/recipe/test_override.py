@@ -84,8 +84,8 @@ def test_settings_that_do_not_fit(setting: str, code: str, said: str) -> None:
 
 def test_recipe_and_settings_are_told_off_together() -> None:
     text = GOOD.replace("beta: 0.2", "beta: 99")
-    assert {p.code for p in problems(text, "sft.foo=1")} == {"recipe.param_range", "recipe.unknown_param_far"}
-    assert only(text, "sft.max_length=64").code == "recipe.param_range"
+    assert {p.code for p in problems(text, "sft.foo=1")} == {"thumbs.beta_range", "recipe.unknown_param_far"}
+    assert only(text, "sft.max_length=64").code == "thumbs.beta_range"
     assert recipe(text, "kto.beta=0.1").step("kto").params["beta"] == 0.1, "a setting may mend the recipe"
 
 

@@ -22,14 +22,15 @@ def kto(params: str) -> str:
         ("{beta: true}", "param_float", "found true, expected a number"),
         ("{beta: '0.1'}", "param_float", 'found "0.1", expected a number'),
         ("{beta: }", "param_float", "found null, expected a number"),
-        ("{beta: 0}", "param_range", "it must be > 0"),
-        ("{beta: 6}", "param_range", "it must be ≤ 5"),
+        ("{beta: 0}", "thumbs.beta_range", "beta is 0: it must be > 0"),
+        ("{beta: 10}", "thumbs.beta_range", "it must be ≤ 5"),
+        ("{learning_rate: 1}", "train.learning_rate_range", "the usual 5e-06"),
         ("{beta: .nan}", "param_not_finite", "found nan, expected a finite number"),
         ("{num_train_epochs: .inf}", "param_not_finite", "found inf, expected a finite number"),
         ("{max_steps: 2.5}", "param_int", "found 2.5, expected a whole number"),
         ("{max_steps: '10'}", "param_int", 'found "10", expected a whole number'),
-        ("{per_device_train_batch_size: 1}", "param_range", "it must be ≥ 2"),
-        ("{precompute_ref_log_probs: yes}", "param_bool", 'found "yes", expected true or false'),
+        ("{per_device_train_batch_size: 1}", "thumbs.batch_of_one", "a batch of one has no neighbour"),
+        ("{precompute_ref_log_probs: yes}", "choice", "expected one of: true, false, auto"),
         ("{gradient_checkpointing: maybe}", "choice", "expected one of: true, false, auto"),
         ("{loss_type: ktoo}", "choice", "expected one of: kto, apo_zero_unpaired"),
         ("{desirable_weight: x}", "param_float_or", 'found "x", expected a number or auto'),
@@ -75,7 +76,7 @@ def kto(params: str) -> str:
 def test_wrong_parameters(params: str, code: str, said: str) -> None:
     text = kto(params)
     found = only(text)
-    assert found.code == f"recipe.{code}"
+    assert found.code == (code if "." in code else f"recipe.{code}")
     assert said in sentence(found)
     assert found.line == 19
     assert found.column is not None
@@ -110,6 +111,12 @@ def test_engine_arguments_that_would_break_a_promise(argument: str, code: str) -
 def test_values_that_do_not_go_together(params: str, code: str, field: str) -> None:
     found = next(p for p in problems(kto(params)) if p.code.startswith("train."))
     assert (found.code, found.line, found.field_name) == (f"train.{code}", 19, f"steps.kto.params.{field}")
+
+
+def test_a_learning_rate_that_collapsed_is_warned_of() -> None:
+    (warned,) = recipe(kto("{learning_rate: 0.01}")).notes
+    assert (warned.code, warned.severity, warned.line) == ("train.learning_rate_high", "warning", 19)
+    assert not recipe(kto("{learning_rate: 2e-4}")).notes
 
 
 def test_the_place_is_the_key_of_a_name_and_the_value_of_a_value() -> None:
@@ -228,6 +235,9 @@ def test_fields_json_is_small_and_knows_the_typed_parameters() -> None:
             "probe_rows",
             "engine_args",
             "other_reference",
+            "batch_composition",
+            "guard",
+            "replay_ratio",
         }
         typed = set(registry.get(stage).params.model_fields) - own
         assert typed <= set(fields), "a typed parameter has TRL's name"
