@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any
 
 from swiftshell.stages.guard import Guard as Settings
@@ -25,8 +26,8 @@ GRADIENTS_GONE = 4.0
 EXCUSED_RATIO = 2.0
 # No ratio excuses a fall of this many times the limit: the policy then forgets what it was.
 HARD_LIMIT = 3.0
-# Both classes must have lost this share of the limit within the window before their falling together means something.
-FALL_SHARE = 0.2
+# Both classes must have lost this share of the limit within half a window before their falling together means something.
+FALL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Guard:
     def _remember_window(self) -> None:
         if CHOSEN in self.state.averages and REJECTED in self.state.averages:
             self.state.window.append([self._get(CHOSEN), self._get(REJECTED)])
-            del self.state.window[: -max(10, 2 * self.settings.smoothing_steps)]
+            del self.state.window[: -_window_length(self.settings)]
 
     def _get(self, name: str) -> float:
         return self.state.averages.get(name, 0.0)
@@ -167,11 +168,21 @@ class Guard:
         return self.settings.min_chosen_logratio * (HARD_LIMIT if excused else 1.0)
 
     def _both_fall(self, step: int) -> Trip | None:
-        """Tell whether both classes lose likelihood while the policy learns to tell them apart no better."""
+        """Tell whether both classes lose likelihood while the policy learns to tell them apart no better.
+
+        The newer half of the window is compared with the older one, and must still be falling: the average after a
+        single odd batch rises again.
+        """
         window = self.state.window
-        if len(window) < max(10, 2 * self.settings.smoothing_steps):
+        half = len(window) // 2
+        if len(window) < _window_length(self.settings) or self._fallen() >= 0:
             return None
-        chosen, rejected = (window[-1][i] - window[0][i] for i in (0, 1))
+        older, newer = ([fmean(w[i] for w in part) for i in (0, 1)] for part in (window[:half], window[half:]))
+        chosen, rejected = newer[0] - older[0], newer[1] - older[1]
         enough = self.settings.min_chosen_logratio * FALL_SHARE
-        falling = chosen < enough and rejected < enough and self._fallen() < 0
+        falling = max(chosen, rejected) < enough and window[-1][0] < newer[0] and window[-1][1] < newer[1]
         return Trip("guard.both_fall", step, chosen, enough) if falling and chosen <= rejected else None
+
+
+def _window_length(settings: Settings) -> int:
+    return max(10, 2 * settings.smoothing_steps)

@@ -31,7 +31,7 @@ class GuardCallback(TrainerCallback, ExportableState):
     """
 
     def __init__(self, guard: Guard, ctx: Context, place: Path, *, offset: int, every: int,
-                 measure: Callable[[Any], float] | None = None) -> None:
+                 measure: Callable[[], float] | None = None) -> None:
         self.guard, self.trip = guard, None
         self._ctx, self._place, self._offset, self._every, self._measure = ctx, place, offset, every, measure
         self._aside: list[dict[str, Any]] = []
@@ -63,7 +63,7 @@ class GuardCallback(TrainerCallback, ExportableState):
             self._put_aside(step)
         settings = self.guard.settings
         if self._measure is not None and step % settings.probe_steps == 0:
-            value = self._measure(model)
+            value = self._measure()
             self.guard.observe_probe(value)
             self._ctx.metric(PROBE, value, self._offset + step)
 

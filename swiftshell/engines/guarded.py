@@ -8,6 +8,7 @@ legs it would keep the old learning rate (docs/decisions.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from swiftshell.engines.arguments import checkpoint_argument
 from swiftshell.engines.callbacks import BeforeFirstStep, ShellCallback
 from swiftshell.engines.guard import Guard, Trip
 from swiftshell.engines.guard_legs import Leg, Legs
+from swiftshell.engines.guard_probe import GeneratedProbe, choose_prompts
 from swiftshell.engines.guard_watch import GuardCallback
 from swiftshell.errors import Problem, fail
 from swiftshell.run.files import write_json
@@ -67,6 +69,7 @@ class LegByLeg:
         self._settings = request.params.guard
         self._rows, self._total = trainer.train_dataset, trainer.args.max_steps
         self._policy = loading.stack_of(request.input("policy"))
+        self._precision = loading.choose_precision(request.params, self._policy.base)
         self._resume: Path | None = request.resume_from
 
     def train(self) -> None:
@@ -135,7 +138,20 @@ class LegByLeg:
         leg, given = self._legs.current, self._settings.snapshot_steps
         guard = Guard(self._settings, leg.beta, first_step=leg.start_step, start=leg.seen)
         every = 0 if self._request.params.tuning == "full" else given or max(5, self._total // 20)
-        return GuardCallback(guard, self._ctx, self._legs.place, offset=leg.start_step, every=every)
+        return GuardCallback(
+            guard, self._ctx, self._legs.place, offset=leg.start_step, every=every, measure=self._probe()
+        )
+
+    def _probe(self) -> Callable[[], float] | None:
+        """Return what measures the KL on generated answers, if that was asked for and the rows are text."""
+        if not self._settings.probe_prompts:
+            return None
+        if "prompt_ids" not in self._rows.column_names:
+            self._ctx.warn("guard.probe_needs_text")
+            return None
+        room = self._trainer.args.max_length // 2
+        prompts = choose_prompts(self._rows, self._settings.probe_prompts, room)
+        return GeneratedProbe(self._trainer, prompts, self._precision, self._request.seed).measure
 
     def _go_back(self, trip: Trip, watch: GuardCallback) -> None:
         """Choose the weights to go back to, write down the next leg, or that there is none."""
@@ -206,8 +222,7 @@ class LegByLeg:
         return self._policy.base if self._request.params.tuning == "full" else self._legs.place / "start"
 
     def _load(self, weights: str) -> None:
-        precision = loading.choose_precision(self._request.params, self._policy.base)
-        guard_legs.load_weights(self._trainer.model, self._place_of(weights), precision)
+        guard_legs.load_weights(self._trainer.model, self._place_of(weights), self._precision)
 
     def _callback(self, kind: type[Any]) -> Any:
         return next(c for c in self._trainer.callback_handler.callbacks if isinstance(c, kind))
