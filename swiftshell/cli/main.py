@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     verb: f"swiftshell.cli.{verb}"
-    for verb in ("run", "resume", "stop", "jobs", "logs", "attach", "runs", "chat", "infer", "serve", "data", "recipes",
+    for verb in ("run", "resume", "stop", "jobs", "logs", "attach", "runs", "report", "chat", "infer", "serve", "data", "recipes",
                  "doctor", "explain")
 }
 

@@ -90,11 +90,11 @@ class Chart:
         values = self.series.get(name, [])
         return fmean(values[: max(5, len(values) // 5)]) if values else None
 
-    def is_certain(self, name: str) -> bool:
-        """Tell whether the mean of the last half lies more than two standard errors from 0."""
+    def is_certain(self, name: str, beyond: float = 0.0) -> bool:
+        """Tell whether the mean of the last half lies more than two standard errors from a value."""
         values = self.series.get(name, [])
         half = values[len(values) // 2 :]
-        return len(half) > 2 and abs(fmean(half)) > 2 * stdev(half) / math.sqrt(len(half))
+        return len(half) > 2 and abs(fmean(half) - beyond) > 2 * stdev(half) / math.sqrt(len(half))
 
 
 Held = Sequence[Mapping[str, float]]  # measurements on held-out rows, oldest first
@@ -168,7 +168,8 @@ def _pinned(chart: Chart, held: Held, about: Circumstances) -> Verdict | None:
     }
     if largest < _STILL and abs(margin) < _STILL:
         return Verdict("verdict.nothing_learned", values)
-    is_pinned = about.untrained_loss is not None and loss > 0.99 * about.untrained_loss
+    untrained = about.untrained_loss
+    is_pinned = untrained is not None and (loss > 0.99 * untrained or not chart.is_certain("loss", untrained))
     if is_pinned and not (margin > 0 and chart.is_certain("rewards/margins")):
         return Verdict("verdict.not_told_apart", {**values, "reward": _r(largest)})
     return None

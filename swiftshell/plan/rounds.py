@@ -32,7 +32,11 @@ def _before(board: Board, entry: Entry) -> Entry | None:
     recorded = (entry.record.get("rounds") or {}).get("previous")
     parents = (p.get("id") for p in entry.record.get("parents") or [] if p.get("slot") == "policy")
     wanted = recorded or next(parents, None)
-    return next((e for e in board.entries if e.id == wanted and e.stage == entry.stage), None) if wanted else None
+    return (
+        next((e for e in board.entries if e.id == wanted and e.stage == entry.stage), None)
+        if wanted
+        else None
+    )
 
 
 def data_of(entry: Entry, slot: str) -> dict[str, Any] | None:

@@ -9,9 +9,10 @@ import pytest
 from swiftshell.cli.main import VERBS
 
 SCREENS = {
-    "run": "stage.show", "resume": "start.resume", "stop": "jobs.act", "jobs": "jobs.show", "logs": "start.show_log",
-    "attach": "start.attach", "runs": "runs.show", "chat": "chat.show", "infer": "stage.show", "serve": "stage.show",
-    "data": "data.show", "recipes": "recipes.show", "doctor": "doctor.show", "explain": "stage.about",
+    "run": "stage.show", "resume": "start.resume", "stop": "jobs.act", "jobs": "jobs.show",
+    "logs": "start.show_log", "attach": "start.attach", "runs": "runs.show", "report": "runs.report",
+    "chat": "chat.show", "infer": "stage.show", "serve": "stage.show", "data": "data.show",
+    "recipes": "recipes.show", "doctor": "doctor.show", "explain": "stage.about",
 }
 
 

@@ -13,6 +13,7 @@ from swiftshell.menu.screens import start
 from swiftshell.menu.session import Session
 from swiftshell.render import words
 from swiftshell.render.console import has_unicode
+from swiftshell.run.paths import RunPaths
 
 _STYLES = {"failed": "warn", "lost": "warn", "timed_out": "warn", "running": "running", "starting": "running"}
 
@@ -61,13 +62,15 @@ def _act(session: Session, run_id: str) -> None:
             start.show_log(run)
         elif answer == "table":
             _table(facts)
+        elif answer == "report":
+            report(run)
         else:
             _why(session, run_id)
 
 
 def _actions(facts: dict[str, Any]) -> list[Row[str]]:
     rows = [Row("table", t("menu.table"), note=t("menu.table.note")), Row("why", t("menu.why"), note=t("menu.why.note")),
-            Row("log", t("menu.log"), note=t("menu.log.note"))]
+            Row("report", t("menu.report"), note=t("menu.report.note")), Row("log", t("menu.log"), note=t("menu.log.note"))]
     if facts["result"] != "succeeded":
         rows.insert(0, Row("resume", t("menu.resume"), note=t("menu.resume.note"), style="next"))
     return rows
@@ -79,6 +82,20 @@ def _table(facts: dict[str, Any]) -> None:
     print_final_table(facts)
     if facts["command"]:
         print(t("render.plan.command", command=facts["command"]))
+
+
+def report(run: RunPaths) -> None:
+    """Write the run's report into its folder and say where it is."""
+    from swiftshell.api.report import report_facts
+    from swiftshell.render.report import write_report
+
+    path = run.root / "report.html"
+    try:
+        write_report(report_facts(run), path)
+    except OSError as error:
+        print(t("cli.not_written", path=path, why=error.strerror or error))
+        return
+    prompts.pause(t("report.written", path=path))
 
 
 def _why(session: Session, run_id: str) -> None:
