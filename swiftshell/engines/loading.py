@@ -16,7 +16,8 @@ from swiftshell.engines import vision
 from swiftshell.errors import fail
 from swiftshell.stages.base import InputRef
 
-# Everything that makes a tokenizer (and the processor around it), whatever its family. Copied as bytes: saving it again could change it.
+# Everything that makes a tokenizer, whatever its family, and the processor around it. Copied as bytes: saving it again
+# could change it.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",

@@ -262,6 +262,8 @@ def expectation(
     if expected.source == "computed":
         ctx.note("train.reference_computed", name=expected.name)
     recorded = reference.record.get("probe") or {}
+    if recorded.get("rows") and not probe.is_whole(recorded):
+        ctx.note("images.probe_gone")
     if recorded.get("base_logps"):
         training.warn_if_probe_is_weak(recorded, precision, ctx)
     return expected
