@@ -81,11 +81,9 @@ def write_report(facts: Json, path: Path) -> None:
 
 def page(facts: Json) -> str:
     """Return the report of `api.report.report_facts` in the language in force."""
-    state = words.state_of(facts)
     title = f"{facts.get('name') or facts.get('run')} · {facts.get('run')}"
     body = [
-        f'<header><p class="kicker">{escape(t("report.title"))}</p><h1>{escape(str(facts.get("run")))}</h1>'
-        f'<p><span class="state {_tone(state)}">{escape(words.state_word(state))}</span> {escape(_when(facts))}</p></header>',
+        _header(facts),
         *(_problem_card(p) for p in facts.get("problems") or []),
         *(_step(step, many=len(facts["steps"]) > 1) for step in facts["steps"]),
         _next(facts),
@@ -96,6 +94,14 @@ def page(facts: Json) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{''.join(body)}</main></body></html>\n"
+    )
+
+
+def _header(facts: Json) -> str:
+    state = words.state_of(facts)
+    return (
+        f'<header><p class="kicker">{escape(t("report.title"))}</p><h1>{escape(str(facts.get("run")))}</h1>'
+        f'<p><span class="state {_tone(state)}">{escape(words.state_word(state))}</span> {escape(_when(facts))}</p></header>'
     )
 
 

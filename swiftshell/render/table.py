@@ -16,7 +16,7 @@ Json = Mapping[str, Any]
 _METRICS = ("desirable_share", "exact_match", "perplexity", "preference_accuracy")
 _SHARES = frozenset(("desirable_share", "exact_match", "preference_accuracy"))
 _TABLE_COLUMNS = 70  # below this the numbers stand under each step instead of beside it
-_SINGLE = ("train_loss", "eval_loss", "loss", "top1_agreement", "mean_kld", "max_abs_logit_difference")
+_SINGLE = ("train_loss", "eval_preference_auc", "eval_loss", "loss", "top1_agreement", "mean_kld", "max_abs_logit_difference")
 
 
 def print_final_table(facts: Json, stream: IO[str] | None = None) -> None:
