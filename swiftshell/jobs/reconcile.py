@@ -6,7 +6,7 @@ worker was started in, and whether exactly that process still exists.
 | exit.json | run.lock | boot | worker | verdict |
 |---|---|---|---|---|
 | there | – | – | – | what it and the worker's last word say |
-| none | held | – | – | starting or running |
+| none | held | – | – | starting or running; before its first attempt queued, if the runner says so |
 | none | free | another | – | lost by a reboot |
 | none | free | this | gone | lost, or what the worker's last word says |
 | none | free | this | alive | unsupervised: resume adopts it, stop ends it |
@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from swiftshell.errors import Problem
 from swiftshell.run import identity, lock, verdict
-from swiftshell.run.files import read_record
+from swiftshell.run.files import read_json_or_none, read_record
 from swiftshell.run.identity import Identity
 from swiftshell.run.paths import AttemptPaths, RunPaths, StepPaths
 from swiftshell.run.request import needs, read_request
@@ -58,6 +58,7 @@ class StepStatus:
     exit_code: int | None = None
     log: str | None = None
     worker: Identity | None = None
+    gpus: list[int] = field(default_factory=list)  # indices of those held for the attempt at work
 
 
 @dataclass
@@ -97,6 +98,8 @@ def status(run: RunPaths, *, lock_free: bool | None = None) -> RunStatus:
         if step.result not in (None, "succeeded"):
             bad.add(step.id)
         steps.append(step)
+    if held:
+        _mark_queued(run, steps)
     runner = _runner(run, problems)
     found, result = _run(steps, held, stop, begun=bool(runner) or any(s.attempt for s in steps))
     return RunStatus(run.id, run.root, found, result, steps, held, runner, stop, problems)
@@ -185,12 +188,13 @@ def _attempt(step: StepStatus, attempt: AttemptPaths, held: bool, stop: str | No
     if held:
         step.status = "running" if child is not None else "starting"
         step.worker = Identity.from_json(child) if child is not None else None
+        step.gpus = _gpus(attempt)
         _follow(step, attempt.number)
         return
     if end is None and child is not None:
         who = _identity(child, attempt.child)
         if identity.alive(who):
-            step.status, step.worker = "unsupervised", who
+            step.status, step.worker, step.gpus = "unsupervised", who, _gpus(attempt)
             step.message = Problem("run.unsupervised", {"step": step.id, "pid": who.pid}, severity="warning")
             _follow(step, attempt.number)
             return
@@ -242,6 +246,25 @@ def _mark_blocked(step: StepStatus, earlier: list[StepStatus], bad: set[str], he
         return
     step.status, step.result = "over", "skipped"
     step.message = Problem("run.skipped", {"step": step.id, "needs": ", ".join(blocked)}, severity="note")
+
+
+def _mark_queued(run: RunPaths, steps: list[StepStatus]) -> None:
+    """Call a step queued whose living runner says that it waits for GPUs, and keep what it says it waits for."""
+    state = read_json_or_none(run.state)
+    said = state.get("steps") if isinstance(state, dict) else None
+    for step in steps:
+        found = said.get(step.id) if isinstance(said, dict) else None
+        if step.status == "waiting" and isinstance(found, dict) and found.get("status") == "queued":
+            step.status = "queued"
+            if isinstance(found.get("waiting"), dict):
+                step.message = Problem.from_json(found["waiting"])
+
+
+def _gpus(attempt: AttemptPaths) -> list[int]:
+    """Return the indices of the GPUs an attempt was given; what cannot be read is not worth a fault here."""
+    intent = read_json_or_none(attempt.intent)
+    entries = intent.get("gpus") if isinstance(intent, dict) else None
+    return [int(e["index"]) for e in entries or [] if isinstance(e, dict) and "index" in e]
 
 
 def _run(steps: list[StepStatus], held: bool, stop: str | None, *, begun: bool) -> tuple[Status, RunResult | None]:

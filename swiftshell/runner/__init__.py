@@ -14,5 +14,5 @@ was killed. Start it with `swiftshell.jobs.launch`; `python -m swiftshell.runner
 | `finish` | exit record → output in place → published → result, each step of it repeatable |
 | `publish` | the output lock and the copy at the place the user named |
 | `records` | writes that survive a full disk; `state.json`; stop requests |
-| `claim` | where GPUs will be reserved |
+| `claim` | waits for the step's GPUs and holds them while its worker lives |
 """

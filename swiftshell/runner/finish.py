@@ -75,9 +75,11 @@ def write_result(runner: Runner, step: StepPaths, facts: dict[str, Any]) -> str:
     return str(result["result"])
 
 
-def refuse(runner: Runner, step: StepPaths, found: dict[str, Any], exit_code: int = EXIT_USAGE) -> str:
+def refuse(runner: Runner, step: StepPaths, found: dict[str, Any] | list[dict[str, Any]],
+           exit_code: int = EXIT_USAGE) -> str:
     """End a step that could not be started."""
-    return write_result(runner, step, {"result": FAILED, "exit_code": exit_code, "problems": [found], "started": now(),
+    problems = found if isinstance(found, list) else [found]
+    return write_result(runner, step, {"result": FAILED, "exit_code": exit_code, "problems": problems, "started": now(),
                                        "duration_s": 0.0})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swiftshell.errors import EXIT_NO_RESOURCES
+from swiftshell.run import identity
 from swiftshell.run.crash import crash_point
 from swiftshell.run.files import read_record
 from swiftshell.run.lock import Lock
@@ -16,7 +17,7 @@ from swiftshell.run.paths import AttemptPaths, StepPaths
 from swiftshell.run.request import needs, read_request
 from swiftshell.run.verdict import CANCELLED, FAILED, SUCCEEDED, TIMED_OUT
 from swiftshell.runner import publish
-from swiftshell.runner.claim import claim
+from swiftshell.runner.claim import Reservation, claim
 from swiftshell.runner.finish import Runner, finish, record_exit, refuse, restore
 from swiftshell.runner.records import problem, say
 from swiftshell.runner.settle import settle
@@ -90,19 +91,33 @@ def _attempt(runner: Runner, step: StepPaths, request: dict[str, Any]) -> str:
             return refuse(runner, step, found)
         crash_point("output.locked")
     try:
-        return _work(runner, step, request, output)
+        return _reserved(runner, step, request, output)
     finally:
         if output is not None:
             output.close()
 
 
-def _work(runner: Runner, step: StepPaths, request: dict[str, Any], output: Lock | None) -> str:
+def _reserved(runner: Runner, step: StepPaths, request: dict[str, Any], output: Lock | None) -> str:
+    """Wait for the step's GPUs, if it needs any, and do the work with them held."""
+    reserved = claim(runner, step, request)
+    if reserved is None:  # a stop came first
+        runner.state.step(step.id, status="waiting", result=None, waiting=None)
+        return CANCELLED
+    if isinstance(reserved, list):
+        return refuse(runner, step, reserved, EXIT_NO_RESOURCES)
+    try:
+        return _work(runner, step, request, output, reserved)
+    finally:
+        reserved.close()
+
+
+def _work(runner: Runner, step: StepPaths, request: dict[str, Any], output: Lock | None, reserved: Reservation) -> str:
     """Start a worker, follow it, finish."""
     attempt = _new_attempt(step)
     runner.state.step(step.id, status="starting", result=None, attempt=attempt.number)
-    keep = (output.fd,) if output is not None else ()
-    what = command(step, attempt, request, claim(request), runner.cwd, keep, (runner.lock.fd,))
-    facts = {"run": runner.run.id, "step": step.id}
+    keep = (*((output.fd,) if output is not None else ()), *reserved.fds)
+    what = command(step, attempt, request, reserved.env, runner.cwd, keep, (runner.lock.fd,))
+    facts = {"run": runner.run.id, "step": step.id, **reserved.facts()}
     try:
         pid = start_worker(attempt, what, facts)
     except OSError as error:
@@ -111,6 +126,7 @@ def _work(runner: Runner, step: StepPaths, request: dict[str, Any], output: Lock
         found = problem(code, step=step.id, path=str(step.root), reason=error.strerror or str(error),
                         log=str(runner.run.runner_log))
         return refuse(runner, step, found, EXIT_NO_RESOURCES)
+    reserved.started(identity.of(pid))
     say(f"step {step.id}: attempt {attempt.number}, PID {pid}")
     runner.state.step(step.id, status="running")
     crash_point("worker.watched")
