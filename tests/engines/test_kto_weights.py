@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from swiftshell.engines.rows import Example
 from swiftshell.errors import SwiftshellError
 from swiftshell.stages.kto import KtoParams
 from tests.engines.conftest import colour_rows
+from tests.engines.kto_support import BATCH, make, row_losses, terms, trained
 
 pytestmark = pytest.mark.engine
 
@@ -26,74 +26,6 @@ MOVED = (
     "move this pin"
 )
 LOSSES = ("kto", "apo_zero_unpaired")
-BATCH = 4
-BETA = 0.5
-
-
-# --- what the trainer is built from ---
-
-
-def make(
-    folder: Path,
-    model: Path,
-    rows: Sequence[dict[str, Any]],
-    *,
-    weighted: bool = True,
-    loss_type: str = "kto",
-    precompute: bool = False,
-    eval_rows: Sequence[dict[str, Any]] | None = None,
-    **options: Any,
-) -> Any:
-    """Return a trainer over a LoRA on the tiny model; B is drawn, so that policy and reference differ at once."""
-    import torch
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import KTOConfig, KTOTrainer
-
-    from swiftshell.engines.kto_trainer import WeightedKTOTrainer
-    from swiftshell.engines.training import data_set
-
-    args = KTOConfig(
-        str(folder),
-        **{
-            "use_cpu": True,
-            "bf16": False,
-            "beta": BETA,
-            "loss_type": loss_type,
-            "precompute_ref_log_probs": precompute,
-            "per_device_train_batch_size": BATCH,
-            "per_device_eval_batch_size": BATCH,
-            "gradient_accumulation_steps": 1,
-            "gradient_checkpointing": False,
-            "learning_rate": 1e-2,
-            "lr_scheduler_type": "constant",
-            "max_length": 96,
-            "max_steps": 4,
-            "logging_steps": 1,
-            "logging_nan_inf_filter": False,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "train_sampling_strategy": "sequential",
-            "remove_unused_columns": not weighted,
-            "seed": 3,
-            **options,
-        },
-    )
-    trainer = (WeightedKTOTrainer if weighted else KTOTrainer)(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
-        args=args,
-        processing_class=AutoTokenizer.from_pretrained(model),
-        train_dataset=data_set(rows),
-        eval_dataset=data_set(eval_rows) if eval_rows else None,
-        peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
-    )
-    drawn = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for name, tensor in trainer.model.named_parameters():
-            if "lora_B" in name:
-                tensor.copy_(torch.randn(tensor.shape, generator=drawn) * 0.3)
-    return trainer
 
 
 def step_by_step(trainer: Any) -> tuple[list[float], list[dict[str, Any]], dict[str, Any]]:
@@ -110,8 +42,7 @@ def step_by_step(trainer: Any) -> tuple[list[float], list[dict[str, Any]], dict[
     trainer.add_callback(Keep())
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    trained = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
-    return losses, gradients, trained
+    return losses, gradients, trained(trainer.model)
 
 
 def first_batch(trainer: Any) -> dict[str, Any]:
@@ -125,39 +56,6 @@ def loss_and_gradient(trainer: Any) -> tuple[float, dict[str, Any]]:
     loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(first_batch(trainer)))
     loss.backward()
     return loss.item(), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
-
-
-def terms(trainer: Any) -> tuple[Any, Any, float]:
-    """Return the log-ratios of the first batch's rows, with gradient, their labels, and the clamped KL.
-
-    This is the test's own calculation: plain logits, no part of TRL's loss.
-    """
-    import torch
-
-    batch, model = first_batch(trainer), trainer.model
-
-    def logps(prefix: str = "") -> Any:
-        ids, mask = batch[f"{prefix}input_ids"], batch[f"{prefix}completion_mask"]
-        logits = model(input_ids=ids, attention_mask=batch[f"{prefix}attention_mask"]).logits[:, :-1]
-        each = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
-        return (each * mask[:, 1:]).sum(-1)
-
-    with torch.no_grad(), model.disable_adapter():
-        reference = logps()
-        kl_reference = logps("KL_") if "KL_input_ids" in batch else torch.zeros(1)
-    with torch.no_grad():
-        kl_policy = logps("KL_") if "KL_input_ids" in batch else torch.zeros(1)
-    kl = float((kl_policy - kl_reference).mean())
-    return logps() - reference, batch["label"].bool(), kl
-
-
-def row_losses(ratios: Any, labels: Any, kl: float, weights: tuple[float, float] = (1.0, 1.0)) -> Any:
-    """Return the paper's loss of every row (beta 0.5, KL clamped at 0), times its class's weight."""
-    import torch
-
-    z = BETA * (ratios - max(kl, 0.0))
-    desirable, undesirable = 1 - torch.sigmoid(z), 1 - torch.sigmoid(-z)
-    return torch.where(labels, weights[0] * desirable, weights[1] * undesirable)
 
 
 def gradient_of(trainer: Any, loss: Any) -> dict[str, Any]:
@@ -208,7 +106,7 @@ def test_the_names_that_are_used_are_there() -> None:
 def test_weight_one_is_bit_identical_to_trl(
     tiny: Path, tmp_path: Path, loss_type: str, precompute: bool
 ) -> None:
-    rows, how = colour_rows("kto", 16), {"loss_type": loss_type, "precompute": precompute}
+    rows, how = colour_rows("kto", 16), {"loss_type": loss_type, "precompute_ref_log_probs": precompute}
     how |= {"desirable_weight": 1.0, "undesirable_weight": 1.3}
     stock = step_by_step(make(tmp_path / "trl", tiny, rows, weighted=False, **how))
     ones = [{**row, "weight": 1.0} for row in rows]
@@ -243,11 +141,11 @@ def test_a_row_of_weight_two_counts_twice(tiny: Path, tmp_path: Path, loss_type:
     how = {"loss_type": loss_type, "desirable_weight": 1.2, "undesirable_weight": 0.7}
     trainer = make(tmp_path, tiny, rows, **how)
     found = loss_and_gradient(trainer)
-    ratios, labels, kl = terms(trainer)
+    ratios, labels, kl = terms(trainer.model, first_batch(trainer))
     wanted = (torch.tensor(weights) * row_losses(ratios, labels, kl, (1.2, 0.7))).mean()
-    assert found[0] == pytest.approx(float(wanted), abs=1e-6)
+    assert found[0] == pytest.approx(wanted.item(), abs=1e-6)
     assert difference(found[1], gradient_of(trainer, wanted)) < 1e-5
-    even = row_losses(*terms(trainer), (1.2, 0.7))
+    even = row_losses(*terms(trainer.model, first_batch(trainer)), (1.2, 0.7))
     assert abs(found[0] - float(even.mean())) == pytest.approx(float(even[heavy]) / BATCH, abs=1e-6)
 
 
@@ -269,7 +167,7 @@ def test_a_soft_label_has_the_expected_gradient(
     how = {"loss_type": loss_type, "desirable_weight": weights[0], "undesirable_weight": weights[1]}
     trainer = make(tmp_path, tiny, rows, **how)
     found = loss_and_gradient(trainer)
-    ratios, _, kl = terms(trainer)
+    ratios, _, kl = terms(trainer.model, first_batch(trainer))
     p, yes = torch.tensor(chances), torch.ones(BATCH, dtype=torch.bool)
     good, bad = row_losses(ratios, yes, kl, weights), row_losses(ratios, ~yes, kl, weights)
     wanted = gradient_of(trainer, (p * good + (1 - p) * bad).mean())
@@ -285,10 +183,12 @@ def test_the_unclamped_kl_is_told_where_trl_says_zero(tiny: Path, tmp_path: Path
     """TRL's kl reads 0 for every policy that makes other answers less probable; ours keeps the sign."""
     rows = [{**r, "weight": 1.0} for r in colour_rows("kto", BATCH)]
     for precompute in (False, True):
-        trainer = make(tmp_path / str(precompute), tiny, rows, precompute=precompute, max_steps=1)
-        _, labels, kl = terms(trainer)
+        trainer = make(
+            tmp_path / str(precompute), tiny, rows, precompute_ref_log_probs=precompute, max_steps=1
+        )
+        _, labels, kl = terms(trainer.model, first_batch(trainer))
         assert kl < 0, "the drawn policy makes mismatched answers less probable"
-        ratios = terms(trainer)[0].detach()
+        ratios = terms(trainer.model, first_batch(trainer))[0].detach()
         batch = first_batch(trainer)
         tokens = batch["completion_mask"][:, 1:].sum(-1)
         trainer.train()
@@ -317,7 +217,8 @@ def test_a_batch_of_one_class_logs_that_class_alone(tiny: Path, tmp_path: Path) 
     logged = next(e for e in trainer.state.log_history if "loss" in e)
     assert "logratios/chosen_per_token" in logged
     assert not {"logratios/rejected_per_token", "rewards/rejected"} & logged.keys()
-    ratios, labels, kl = terms(make(tmp_path / "again", tiny, rows))
+    again = make(tmp_path / "again", tiny, rows)
+    ratios, labels, kl = terms(again.model, first_batch(again))
     assert logged["loss"] == pytest.approx(0.5 * float(row_losses(ratios, labels, kl).mean()), abs=1e-5)
 
 
