@@ -15,11 +15,12 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from swiftshell.engines.guard import EXCUSED_RATIO, HARD_LIMIT
 from swiftshell.stages.base import Context
 
 _LEAST_POINTS = 8  # logged steps before anything is said
 _PATIENCE = 5  # readings in a row that must agree before a warning is given while training goes on
-_LOST_PER_TOKEN = -0.15  # nats per token that desirable answers lose: a healthy starter run stays above -0.10
+_LOST_PER_TOKEN = -0.15  # nats per token that desirable answers may lose, as in the guard
 _STILL = 0.02  # rewards below this have not moved
 _SPENT = 2.0  # beta x KL from which less than half of the gradient is left (the sigmoid's slope at 2)
 _GROWN = 1.3  # greedy answers this much longer than at the start
@@ -119,29 +120,40 @@ def _per_token(chart: Chart, side: str, about: Circumstances, when: str = "last"
     return None if reward is None else reward / about.beta / max(about.answer_tokens, 1.0)
 
 
-def _collapse(chart: Chart, held: Held, about: Circumstances) -> Verdict | None:
-    """Desirable answers and answers to other prompts both lose likelihood, while TRL logs a KL of 0."""
-    chosen, kl = _per_token(chart, "chosen", about), chart.last("kl/unclamped_per_token")
-    before = chart.first("kl/unclamped_per_token")
-    if len(chart) < _LEAST_POINTS or chosen is None or kl is None or before is None:
-        return None
-    if chosen < _LOST_PER_TOKEN and kl < _LOST_PER_TOKEN and kl < before:
-        return Verdict(
-            "verdict.collapse", {"kl": _r(kl), "chosen": _r(chosen), "logged_kl": _r(chart.last("kl") or 0.0)}
-        )
-    return None
+def _fallen(chart: Chart, held: Held, about: Circumstances) -> tuple[float, float] | None:
+    """Return what both classes lost per token since the start, if the desirable one lost more than is KTO at work.
 
-
-def _both_fall(chart: Chart, held: Held, about: Circumstances) -> Verdict | None:
+    The same measure as the guard's: a fall is excused while undesirable answers fall a good deal more. Where held-out
+    rows say that desirable answers kept their likelihood, what fell in training were rows that are labelled wrong.
+    """
     now = [_per_token(chart, side, about) for side in ("chosen", "rejected")]
     then = [_per_token(chart, side, about, "first") for side in ("chosen", "rejected")]
     if len(chart) < _LEAST_POINTS or None in now or None in then:
         return None
-    chosen, rejected = (float(v or 0.0) for v in now)
-    if chosen < _LOST_PER_TOKEN and chosen < float(then[0] or 0.0) and rejected < float(then[1] or 0.0):
-        values = {"chosen": _r(chosen), "rejected": _r(rejected), "learning_rate": about.learning_rate}
-        return Verdict("verdict.both_fall", values)
-    return None
+    chosen, rejected = (float(n or 0.0) - min(0.0, float(t or 0.0)) for n, t in zip(now, then, strict=True))
+    limit = _LOST_PER_TOKEN * (HARD_LIMIT if rejected <= EXCUSED_RATIO * min(0.0, chosen) else 1.0)
+    kept = held and held[-1].get("reward_chosen", -1.0) >= min(0.0, held[0].get("reward_chosen", 0.0))
+    return None if chosen >= limit or kept else (chosen, rejected)
+
+
+def _collapse(chart: Chart, held: Held, about: Circumstances) -> Verdict | None:
+    """Desirable answers and answers to other prompts both lose likelihood, while TRL logs a KL of 0."""
+    lost, kl = _fallen(chart, held, about), chart.last("kl/unclamped_per_token")
+    if lost is None or kl is None or kl >= _LOST_PER_TOKEN or kl >= (chart.first("kl/unclamped_per_token") or 0.0):
+        return None
+    still_learns = lost[0] - lost[1] > -lost[0] / 2  # the classes part, however far both fall
+    if still_learns and lost[0] > _LOST_PER_TOKEN * HARD_LIMIT:
+        return None
+    values = {"kl": _r(kl), "chosen": _r(lost[0]), "logged_kl": _r(chart.last("kl") or 0.0)}
+    return Verdict("verdict.collapse", values)
+
+
+def _both_fall(chart: Chart, held: Held, about: Circumstances) -> Verdict | None:
+    lost = _fallen(chart, held, about)
+    if lost is None or lost[1] >= 0:
+        return None
+    values = {"chosen": _r(lost[0]), "rejected": _r(lost[1]), "learning_rate": about.learning_rate}
+    return Verdict("verdict.both_fall", values)
 
 
 def _spent(chart: Chart, held: Held, about: Circumstances) -> Verdict | None:

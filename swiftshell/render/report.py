@@ -187,7 +187,7 @@ def _held_out(told: Json | None) -> str:
         prompts=told.get("prompts", 0),
         pairs=told.get("pairs", 0),
     )
-    return f"<h3>{escape(t('report.held_out'))}</h3><p>{escape(counts)}</p>{_grid(heads, rows)}"
+    return f"<h3>{escape(t('report.held_out'))}</h3><p>{escape(counts)}</p>{_grid(heads, rows, 'numbers')}"
 
 
 def _charts(step: Json) -> str:
@@ -229,7 +229,8 @@ def _evaluated(models: Sequence[Json] | None) -> str:
             )
             cells.append(f"{_n(value)}{between}")
         rows.append(cells)
-    return f"<h3>{escape(t('report.evaluated'))}</h3>{_grid([t('report.model'), *(_word('metric', n) for n in names)], rows)}"
+    heads = [t("report.model"), *(_word("metric", name) for name in names)]
+    return f"<h3>{escape(t('report.evaluated'))}</h3>{_grid(heads, rows, 'numbers')}"
 
 
 def _guard(told: Json | None) -> str:
@@ -391,11 +392,11 @@ def _table(title: str, rows: Sequence[tuple[str, str]]) -> str:
     return f"<h3>{escape(title)}</h3>{_grid((), [[escape(name), value] for name, value in rows])}"
 
 
-def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]], look: str = "") -> str:
     """Return a table of HTML cells that scrolls by itself where the page is too narrow for it."""
     head = f"<thead><tr>{''.join(f'<th>{escape(h)}</th>' for h in heads)}</tr></thead>" if heads else ""
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="{look}">{head}<tbody>{body}</tbody></table></div>'
 
 
 def _word(kind: str, name: str) -> str:

@@ -32,6 +32,7 @@ border-radius:3px;background:var(--own);margin-right:5px}.legend b{font-weight:6
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 th{text-align:left;color:var(--dim);font-weight:500}th,td{padding:4px 18px 4px 0;border-bottom:1px solid var(--rule);
 vertical-align:top}tbody tr:last-child td{border-bottom:0}
+td:first-child{min-width:7.5em}table.numbers td+td,table.numbers th+th{white-space:nowrap}
 code{font:.92em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 details{margin:12px 0}summary{cursor:pointer;color:var(--dim)}ul{padding-left:20px;margin:.4em 0}li{overflow-wrap:anywhere}
 footer{border-top:1px solid var(--rule);margin-top:32px;padding-top:12px;font-size:.85rem;overflow-wrap:anywhere}

@@ -117,7 +117,7 @@ def test_without_log_ratios_rewards_are_brought_down_to_tokens() -> None:
         "kl/unclamped",
         "kl",
     )
-    falls = chart(without=without, loss=0.4, rewards_chosen=-0.5, rewards_rejected=-1.5, rewards_margins=1.0)
+    falls = chart(without=without, loss=0.4, rewards_chosen=-0.5, rewards_rejected=-0.8, rewards_margins=0.3)
     assert codes(falls) == ["both_fall"]  # 0.5 / 0.1 / 12 tokens: -0.42 nats each
     keeps = chart(without=without, loss=0.4, rewards_chosen=-0.1, rewards_rejected=-1.5, rewards_margins=1.4)
     assert codes(keeps) == ["healthy"]
