@@ -21,7 +21,14 @@ PLACEHOLDER = "<image>"
 _ANSWERS = ("completion", "chosen", "rejected")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
 # What models write for a picture internally: in the rows' text it would be taken for a picture that is not there.
-_INTERNAL = ("<|image_pad|>", "<|vision_start|>", "<|image|>", "<start_of_image>", "<image_soft_token>", "[IMG]")
+_INTERNAL = (
+    "<|image_pad|>",
+    "<|vision_start|>",
+    "<|image|>",
+    "<start_of_image>",
+    "<image_soft_token>",
+    "[IMG]",
+)
 _PAYLOADS = ("image", "image_url", "path", "url")
 _MOST_PIXELS = 89_478_485  # Pillow warns of a decompression bomb from here on
 _MOST_ELONGATED = 200  # Qwen-VL's image processor refuses a longer side of more than 200 times the shorter
@@ -140,9 +147,9 @@ def _as_parts(turn: Turn, column: str | None, *, pictures: bool = False) -> Turn
     """Return a turn whose content is a list of parts of its own; `pictures`: they may stand in it."""
     content = turn.get("content") or ""
     if isinstance(content, str):
-        parts = _split(content, column) if pictures else [{"type": "text", "text": content}]
-        return {**turn, "content": parts if content else []}
-    parts = []
+        whole = _split(content, column) if pictures else [{"type": "text", "text": content}]
+        return {**turn, "content": whole if content else []}
+    parts: list[dict[str, Any]] = []
     for part in content:
         if _is_picture(part):
             if not pictures:

@@ -201,7 +201,7 @@ def _proven(known: dict[bytes, float], ask: _Asking, asked: Asked, precision: Pr
     count = min(len(ordered), PROVEN_ROWS if len(ordered) >= FEW else PROVEN_OF_FEW)
     chosen = [ordered[(2 * at + 1) * len(ordered) // (2 * count)] for at in range(count)]
     found = {d: v for part in ask.all(chosen) for d, v in part.items()}
-    rows = [probe.ProbeRow(*map(tuple, asked.sequence(d, ask.limit))) for d in chosen]
+    rows = [probe.ProbeRow(tuple(p), tuple(a)) for p, a in (asked.sequence(d, ask.limit) for d in chosen)]
     difference = probe.largest_difference([known[d] for d in chosen], [found[d] for d in chosen], rows)
     return difference <= probe.tolerance(precision)
 

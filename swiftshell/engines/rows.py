@@ -259,10 +259,9 @@ def _tokenize(
     """Tokenize every row, with progress in rows."""
     total, out = len(examples), []
     for done, example in enumerate(examples, 1):
-        pictured = how.eyes is not None and "images" in example.data
         out.append(
             vision.with_tokens(example, how.eyes)
-            if pictured
+            if how.eyes is not None and "images" in example.data
             else _with_tokens(example, how.tokenizer, masked, template)
         )
         if done % 50 == 0 or done == total:

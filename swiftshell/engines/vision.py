@@ -57,7 +57,9 @@ class Eyes:
 
     def show(self, ids: Sequence[int], paths: Sequence[str]) -> dict[str, Any]:
         """Return what a model takes beside the token ids of one row (1, seq): its images, and which tokens they are."""
-        made = dict(self.processor.image_processor(images=[open_picture(p) for p in paths], return_tensors="pt"))
+        made = dict(
+            self.processor.image_processor(images=[open_picture(p) for p in paths], return_tensors="pt")
+        )
         return {**made, **self._kinds(ids)}
 
     def _kinds(self, ids: Sequence[int]) -> dict[str, Any]:
@@ -99,7 +101,9 @@ def load_eyes(folder: Path, tokenizer: Any) -> Eyes | None:
     known = name or PROCESSOR_MAPPING_NAMES.get(_model_type(folder))
     found = getattr(transformers, str(known), None)
     if found is None:
-        raise fail("images.no_processor", file=str(folder), folder=str(folder), message=f"processor_class: {known}")
+        raise fail(
+            "images.no_processor", file=str(folder), folder=str(folder), message=f"processor_class: {known}"
+        )
     try:
         processor = images_only(found).from_pretrained(
             str(folder), backend="pil", trust_remote_code=False, local_files_only=True
@@ -108,7 +112,9 @@ def load_eyes(folder: Path, tokenizer: Any) -> Eyes | None:
         message = " ".join(str(error).split())[:300]
         raise fail("images.no_processor", file=str(folder), folder=str(folder), message=message) from error
     processor.tokenizer = tokenizer
-    template = tokenizer.chat_template or processor.chat_template  # older repositories have it beside the processor only
+    template = (
+        tokenizer.chat_template or processor.chat_template
+    )  # older repositories have it beside the processor only
     processor.chat_template = tokenizer.chat_template = template
     return Eyes(processor)
 
@@ -168,7 +174,9 @@ def with_tokens(example: Example, eyes: Eyes) -> Example:
     )
     tokenizer = eyes.processor.tokenizer
     prompt = tokenizer(text=texts["prompt"], add_special_tokens=False)["input_ids"]
-    answers = [tokenizer(text=texts[k], add_special_tokens=False)["input_ids"] for k in _ANSWERS if k in texts]
+    answers = [
+        tokenizer(text=texts[k], add_special_tokens=False)["input_ids"] for k in _ANSWERS if k in texts
+    ]
     whole = _expanded(prompt, data.get("images") or [], texts["prompt"], eyes)
     return replace(example, prompt_ids=tuple(whole), answers=tuple(tuple(a) for a in answers))
 
@@ -178,8 +186,12 @@ def _expanded(ids: Sequence[int], paths: Sequence[str], text: str, eyes: Eyes) -
     mark = eyes.processor.tokenizer.convert_tokens_to_ids(eyes.processor.image_token)
     if not paths:
         return list(ids)
-    if sum(i == mark for i in ids) != len(paths):  # a family that marks images in another way: ask its processor
-        made = eyes.processor(images=[[open_picture(p) for p in paths]], text=[text], add_special_tokens=False)
+    if sum(i == mark for i in ids) != len(
+        paths
+    ):  # a family that marks images in another way: ask its processor
+        made = eyes.processor(
+            images=[[open_picture(p) for p in paths]], text=[text], add_special_tokens=False
+        )
         return [int(i) for i in made["input_ids"][0]]
     images = iter(paths)
     out: list[int] = []

@@ -44,7 +44,13 @@ def _unloadable(step: PlanStep) -> Iterable[Problem]:
             found = _of_path(item) if item.kind in MODEL_KINDS or item.slot == "model" else None
             if found is not None and found.remote_code:
                 code = "images.cogvlm" if found.is_cogvlm else "images.remote_code"
-                yield Problem(code, {"where": str(item.path), "model_type": found.model_type or found.name or "-"})
+                yield Problem(
+                    code,
+                    {
+                        "where": item.name or str(item.path),
+                        "model_type": found.model_type or found.name or "-",
+                    },
+                )
 
 
 def _architecture(item: PlanInput, before: Sequence[PlanStep]) -> Architecture | None:

@@ -141,8 +141,13 @@ def test_rows_that_differ_in_their_image_only_are_no_copies(write: Write) -> Non
         (asked("<image><|image_pad|>?", ["img/a.png"]), "the text holds <|image_pad|>"),
         (asked([IMAGE, {"type": "video"}], ["img/a.png"]), "a turn has a part of type 'video'"),
         (
-            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": [IMAGE, text("a")]}],
-             "images": ["img/a.png"]},
+            {
+                "messages": [
+                    {"role": "user", "content": "q"},
+                    {"role": "assistant", "content": [IMAGE, text("a")]},
+                ],
+                "images": ["img/a.png"],
+            },
             "an answer has an image in it",
         ),
         ({"text": "story", "images": ["img/a.png"]}, "a row with images needs a question and an answer"),

@@ -29,9 +29,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return data files with pictures by purpose."""
     root = tmp_path_factory.mktemp("pictures")
     drawn = draw(root / "img")
-    return {
-        p: write_jsonl(root / f"{p}.jsonl", picture_rows(p, drawn, root)) for p in ("sft", "kto", "dpo")
-    }
+    return {p: write_jsonl(root / f"{p}.jsonl", picture_rows(p, drawn, root)) for p in ("sft", "kto", "dpo")}
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +151,9 @@ def test_kl_pairs_keep_the_image_of_the_prompt(vlm: Path, pictures: dict[str, Pa
     eyes = vision.load_eyes(vlm, loading.load_tokenizer(vlm))
     assert eyes is not None
     rows = [{**r.data, "weight": 1.0 + i} for i, r in enumerate(load_rows(pictures["kto"], "kto")[:4])]
-    batch = WithWeights(DataCollatorForVisionUnpairedPreference(eyes.processor))(vision.data_set(rows)[:4] and [
-        vision.data_set(rows)[i] for i in range(4)
-    ])
+    batch = WithWeights(DataCollatorForVisionUnpairedPreference(eyes.processor))(
+        vision.data_set(rows)[:4] and [vision.data_set(rows)[i] for i in range(4)]
+    )
     assert batch["weight"].tolist() == [1, 2, 3, 4]
     answers = [r["completion"][0]["content"][0]["text"] for r in rows]
     for i in range(4):
@@ -166,8 +164,10 @@ def test_kl_pairs_keep_the_image_of_the_prompt(vlm: Path, pictures: dict[str, Pa
         own, paired = whole.split("assistant\n")[1], prompt.split("assistant\n")[1]
         assert own.startswith(answers[i])
         assert paired.startswith(answers[i - 1])
-        assert prompt.count("<|image_pad|>") == whole.count("<|image_pad|>") == len(
-            eyes.tokens_of(rows[i]["images"][0])
+        assert (
+            prompt.count("<|image_pad|>")
+            == whole.count("<|image_pad|>")
+            == len(eyes.tokens_of(rows[i]["images"][0]))
         )
     assert len(batch["image_grid_thw"]) == 4
 
@@ -212,8 +212,11 @@ def test_rows_with_and_without_images_train_together(
     for row in rows:
         row["images"] = [str(pictures["kto"].parent / name) for name in row["images"]]
     plain = [
-        {"messages": [{"role": "user", "content": f"Say {i}"}, {"role": "assistant", "content": str(i)}],
-         "label": bool(i % 2), "images": []}
+        {
+            "messages": [{"role": "user", "content": f"Say {i}"}, {"role": "assistant", "content": str(i)}],
+            "label": bool(i % 2),
+            "images": [],
+        }
         for i in range(8)
     ]
     inputs = {

@@ -15,10 +15,20 @@ TEMPLATE = (
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
-            "<|image_pad|>", "<|video_pad|>")
-_TEXTS = ("What colour is this? It is red. It is green. It is blue. It is white. user assistant system",
-          "Describe this picture in one sentence. A large white airplane and a person on a lot.")
+_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+_TEXTS = (
+    "What colour is this? It is red. It is green. It is blue. It is white. user assistant system",
+    "Describe this picture in one sentence. A large white airplane and a person on a lot.",
+)
 # A picture becomes at most 16 tokens: patches of 14 pixels, four to a token.
 _PIXELS = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}
 
@@ -32,32 +42,68 @@ def build_vlm(folder: Path, *, context: int = 256) -> Path:
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    raw.train_from_iterator(_TEXTS, trainers.BpeTrainer(
-        vocab_size=400, special_tokens=list(_SPECIAL), show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    raw.train_from_iterator(
+        _TEXTS,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=list(_SPECIAL),
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     mark = {name: tokenizer.convert_tokens_to_ids(name) for name in _SPECIAL}
     torch.manual_seed(0)
     config = Qwen2VLConfig(
         text_config={
-            "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": context,
-            "initializer_range": 0.1, "bos_token_id": None, "eos_token_id": mark["<|im_end|>"],
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": context,
+            "initializer_range": 0.1,
+            "bos_token_id": None,
+            "eos_token_id": mark["<|im_end|>"],
             "pad_token_id": mark["<|endoftext|>"],
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
         },
-        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2,
-                       "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2},
-        image_token_id=mark["<|image_pad|>"], video_token_id=mark["<|video_pad|>"],
-        vision_start_token_id=mark["<|vision_start|>"], vision_end_token_id=mark["<|vision_end|>"],
+        vision_config={
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 64,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+        image_token_id=mark["<|image_pad|>"],
+        video_token_id=mark["<|video_pad|>"],
+        vision_start_token_id=mark["<|vision_start|>"],
+        vision_end_token_id=mark["<|vision_end|>"],
         tie_word_embeddings=True,
     )
     Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({
-        "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2VLProcessor", "size": _PIXELS,
-        "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}, indent=2), encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "image_processor_type": "Qwen2VLImageProcessor",
+                "processor_class": "Qwen2VLProcessor",
+                "size": _PIXELS,
+                "patch_size": 14,
+                "temporal_patch_size": 2,
+                "merge_size": 2,
+            },
+            indent=2,
+        ),
+        encoding="utf-8",
+    )
     return folder
 
 
@@ -75,7 +121,9 @@ def draw(folder: Path, count: int = 8) -> list[tuple[Path, str]]:
     return made
 
 
-def picture_rows(purpose: str, pictures: list[tuple[Path, str]], root: Path, count: int = 16) -> list[dict[str, Any]]:
+def picture_rows(
+    purpose: str, pictures: list[tuple[Path, str]], root: Path, count: int = 16
+) -> list[dict[str, Any]]:
     """Return rows about pictures, their files named from `root`: the right colour is the good answer."""
     rows = []
     names = list(COLOURS)
@@ -85,9 +133,11 @@ def picture_rows(purpose: str, pictures: list[tuple[Path, str]], root: Path, cou
         ask = {"role": "user", "content": "<image>What colour is this?"}
         good, bad = ({"role": "assistant", "content": f"It is {name}."} for name in (colour, wrong))
         images = [str(path.relative_to(root))]
-        rows.append({
-            "sft": {"messages": [ask, good], "images": images},
-            "kto": {"messages": [ask, good if i % 2 else bad], "images": images, "label": bool(i % 2)},
-            "dpo": {"messages": [ask], "chosen": good, "rejected": bad, "images": images},
-        }[purpose])
+        rows.append(
+            {
+                "sft": {"messages": [ask, good], "images": images},
+                "kto": {"messages": [ask, good if i % 2 else bad], "images": images, "label": bool(i % 2)},
+                "dpo": {"messages": [ask], "chosen": good, "rejected": bad, "images": images},
+            }[purpose]
+        )
     return rows
