@@ -111,13 +111,16 @@ def read(chart: Chart, held: Held, about: Circumstances) -> list[Verdict]:
 
 
 def _per_token(chart: Chart, side: str, about: Circumstances, when: str = "last") -> float | None:
-    """Return a class's log-ratio in nats per completion token, as logged or worked out from its reward."""
+    """Return a class's log-ratio in nats per completion token: its mean reward, brought down to the mean answer.
+
+    The logged `logratios/*_per_token` are means over batches, and a batch of short answers counts in them as much as one
+    of long ones; they stand in where rewards are missing.
+    """
     mean = chart.last if when == "last" else chart.first
-    logged = mean(f"logratios/{side}_per_token")
-    if logged is not None:
-        return logged
     reward = mean(f"rewards/{side}")
-    return None if reward is None else reward / about.beta / max(about.answer_tokens, 1.0)
+    if reward is not None and about.answer_tokens:
+        return reward / about.beta / about.answer_tokens
+    return mean(f"logratios/{side}_per_token")
 
 
 def _fallen(chart: Chart, held: Held, about: Circumstances) -> tuple[float, float] | None:

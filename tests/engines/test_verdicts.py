@@ -41,6 +41,9 @@ def chart(
 ) -> Chart:
     """Return curves that go from the untrained values to `ends` in a straight line, with noise."""
     rng = random.Random(1)
+    for side in ("chosen", "rejected"):  # a reward is beta x tokens x the log-ratio per token
+        if f"logratios_{side}_per_token" in ends:
+            ends[f"rewards_{side}"] = ABOUT.beta * ABOUT.answer_tokens * ends[f"logratios_{side}_per_token"]
     start = {
         "loss": 0.57,
         "kl": 0.0,
@@ -119,7 +122,8 @@ def test_without_log_ratios_rewards_are_brought_down_to_tokens() -> None:
     )
     falls = chart(without=without, loss=0.4, rewards_chosen=-0.5, rewards_rejected=-0.8, rewards_margins=0.3)
     assert codes(falls) == ["both_fall"]  # 0.5 / 0.1 / 12 tokens: -0.42 nats each
-    keeps = chart(without=without, loss=0.4, rewards_chosen=-0.1, rewards_rejected=-1.5, rewards_margins=1.4)
+    falls_no_more = {"rewards_chosen": -0.1, "rewards_rejected": -1.5, "rewards_margins": 1.4}
+    keeps = chart(without=without, loss=0.4, **falls_no_more)
     assert codes(keeps) == ["healthy"]
 
 
