@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swiftshell.data import vocabulary
 from swiftshell.engines import loading, probe, references, training, vision
 from swiftshell.engines.loading import Precision, Stack
 from swiftshell.engines.references import Expectation, Models
@@ -37,11 +38,26 @@ def open_step(request: StepRequest, purpose: str) -> Opened:
     """
     policy, reference = (loading.stack_of(request.input(slot)) for slot in ("policy", "reference"))
     tokenizer = loading.load_tokenizer(policy.tokenizer_folder)
+    _same_vocabulary(policy, reference, tokenizer)
     limit, context = loading.length_limit(request.params.max_length, policy.base)
     eyes = vision.load_eyes(policy.base, tokenizer)
     return Opened(
         policy, reference, Reading(purpose, tokenizer, limit, context, request.params.drop_budget, eyes=eyes)
     )
+
+
+def _same_vocabulary(policy: Stack, reference: Stack, tokenizer: Any) -> None:
+    """Hold the reference to the policy's numbers of tokens.
+
+    Raises:
+        SwiftshellError: it reads other texts from the same numbers.
+    """
+    if vocabulary.is_the_same_file(policy.tokenizer_folder, reference.tokenizer_folder):
+        return
+    theirs = loading.load_tokenizer(reference.tokenizer_folder).get_vocab()
+    if (found := vocabulary.difference(tokenizer.get_vocab(), theirs)) is not None:
+        names = {"policy": policy.name or str(policy.path), "reference": reference.name or str(reference.path)}
+        raise fail("thumbs.reference_tokenizer", **names, **found.values())
 
 
 @dataclass(frozen=True)

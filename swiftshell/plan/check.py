@@ -27,6 +27,7 @@ def references(step: PlanStep, board: Board) -> Iterable[Problem]:
     if "reference" not in step.inputs or "policy" not in step.inputs:
         return
     reference, policy = step.inputs["reference"][0], step.inputs["policy"][0]
+    yield from _vocabularies(policy, reference)
     ref_id, policy_id = _identity(reference), _identity(policy)
     made_by = _stage_of(reference, board)
     recorded = _recorded_reference(policy, board)  # a merged KTO model still names the SFT model it was held against
@@ -39,6 +40,17 @@ def references(step: PlanStep, board: Board) -> Iterable[Problem]:
         yield Problem("plan.other_reference", values, severity="warning")
     else:
         yield Problem("plan.reference_not_sft", values, field_name=f"steps.{step.id}.inputs.reference")
+
+
+def _vocabularies(policy: PlanInput, reference: PlanInput) -> Iterable[Problem]:
+    """Refuse a reference that numbers tokens otherwise: its log-probabilities would be of other texts."""
+    if policy.path is None or reference.path is None or policy.path == reference.path:
+        return
+    from swiftshell.data.vocabulary import difference_in_files
+
+    if (found := difference_in_files(policy.path, reference.path)) is not None:
+        yield Problem("thumbs.reference_tokenizer", {"policy": policy.name, "reference": reference.name,
+                                                     **found.values()})
 
 
 def _identity(item: PlanInput) -> str:

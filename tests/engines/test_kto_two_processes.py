@@ -66,7 +66,7 @@ def by_hand(model: Path, rows: list[dict[str, Any]], folder: Path) -> tuple[list
     steps, told_apart = [], 0
     net.train()
     for first in range(0, len(batches), RANKS * ACCUMULATED):
-        losses, kls, chosen, kl_pairs = [], [], [], []
+        losses, kls, chosen = [], [], []
         optimizer.zero_grad()
         for micro in range(ACCUMULATED):
             of_ranks = batches[first + micro * RANKS :][:RANKS]  # rank 0 takes the first, rank 1 the second
