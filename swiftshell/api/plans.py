@@ -24,15 +24,17 @@ _FLAGS = {"model": "--model", "policy": "--policy", "reference": "--reference", 
 
 
 def plan_target(workspace: Workspace, target: str, options: Options | None = None, *, sets: Sequence[str] = (),
-                fresh: bool = False) -> Plan:
+                fresh: bool = False, gpus: int | None = None, priority: str = "normal") -> Plan:
     """Plan a stage (inputs from the board) or a recipe (a file, or a shipped recipe's name).
+
+    `gpus` replaces how many GPUs each step that uses any is given; `priority` is its place among those who wait.
 
     Raises:
         SwiftshellError: everything that is wrong with it, at once (exit code 2).
     """
     options = options or Options()
     if target in registry.names():
-        return plan_stage(workspace, target, options, sets=sets, fresh=fresh)
+        return plan_stage(workspace, target, options, sets=sets, fresh=fresh, gpus=gpus, priority=priority)
     from swiftshell.recipe.catalog import find
     from swiftshell.recipe.load import load_recipe
 
@@ -47,11 +49,11 @@ def plan_target(workspace: Workspace, target: str, options: Options | None = Non
     _refuse_flags(options)
     recipe = load_recipe(path)
     return plan_recipe(workspace, recipe, sets=sets, fresh=fresh, command=f"swiftshell run {target}",
-                       seed=None if options.seed == Options().seed else options.seed)
+                       seed=None if options.seed == Options().seed else options.seed, gpus=gpus, priority=priority)
 
 
 def plan_stage(workspace: Workspace, stage: str, options: Options, *, sets: Sequence[str] = (),
-               fresh: bool = False) -> Plan:
+               fresh: bool = False, gpus: int | None = None, priority: str = "normal") -> Plan:
     """Plan one stage with its inputs chosen from the workspace's board."""
     from swiftshell.recipe.load import recipe_from_mapping
 
@@ -62,7 +64,7 @@ def plan_stage(workspace: Workspace, stage: str, options: Options, *, sets: Sequ
     recipe = recipe_from_mapping(quick.recipe)
     command = "swiftshell run " + " ".join([stage, *_flags(options)])
     return plan_recipe(workspace, recipe, sets=sets, fresh=fresh, command=command, board=board, whys=quick.whys,
-                       lineage=quick.lineage)
+                       lineage=quick.lineage, gpus=gpus, priority=priority)
 
 
 def _asks_replay(sets: Sequence[str], params: Mapping[str, Any]) -> bool:
@@ -77,8 +79,10 @@ def _asks_replay(sets: Sequence[str], params: Mapping[str, Any]) -> bool:
 
 def plan_recipe(workspace: Workspace, recipe: Any, *, sets: Sequence[str] = (), fresh: bool = False, command: str = "",
                 board: boards.Board | None = None, whys: Mapping[str, Any] | None = None, lineage: str = "",
-                notes: Sequence[Problem] = (), seed: int | None = None) -> Plan:
+                notes: Sequence[Problem] = (), seed: int | None = None, gpus: int | None = None,
+                priority: str = "normal") -> Plan:
     """Plan a checked recipe, with `--set` overrides applied."""
+    from swiftshell.api.gpus import demand, outlook
     from swiftshell.jobs.launch import new_run_id
 
     if sets:
@@ -91,8 +95,11 @@ def plan_recipe(workspace: Workspace, recipe: Any, *, sets: Sequence[str] = (), 
     found = board or boards.read(workspace.runs)
     plan = Resolver(recipe, workspace.root, run, found, whys=whys, lineage=lineage, fresh=fresh).plan()
     plan.command = " ".join([command or f"swiftshell run {recipe.file}", *(f"--set {_quoted(s)}" for s in sets),
-                             *(["--fresh"] if fresh else []), "--yes"])
-    plan.notes = [*notes, *plan.notes]
+                             *(["--fresh"] if fresh else []), *([] if gpus is None else [f"--gpus {gpus}"]),
+                             *([] if priority == "normal" else [f"--priority {priority}"]), "--yes"])
+    demand(plan, gpus, priority)
+    why_wait = outlook(plan)
+    plan.notes = [*notes, *plan.notes, *([why_wait] if why_wait is not None else [])]
     return plan
 
 

@@ -14,17 +14,18 @@ from swiftshell.run.paths import AttemptPaths, RunPaths
 from swiftshell.run.workspace import Workspace, list_runs, open_workspace
 
 
-def submit(plan: Plan) -> RunPaths:
+def submit(plan: Plan, *, wait: bool = True) -> RunPaths:
     """Write the run directory and start its detached runner.
 
-    The workspace becomes one here: looking and planning leave no trace in a folder.
+    The workspace becomes one here: looking and planning leave no trace in a folder. Without `wait`, a step whose GPUs are
+    not free is refused instead of queued.
 
     Raises:
         SwiftshellError: the directory cannot be written, or the runner did not come up.
     """
     open_workspace(plan.workspace)
     run = launch.create(plan.workspace / "runs", plan.run, plan.recipe_text, plan.as_json(), plan.requests())
-    launch.start(run.root)
+    launch.start(run.root, wait=wait)
     return run
 
 
@@ -78,8 +79,13 @@ def _step_facts(state: reconcile.StepStatus, planned: dict[str, Any]) -> dict[st
         "phase": state.phase, "progress": state.progress, "exit_code": state.exit_code,
         "problems": [p.as_json() for p in state.problems], "metrics": state.metrics, "summary": state.summary,
         "outputs": state.outputs, "restored_from": state.restored_from, "lineage": planned.get("lineage", ""),
-        "log": state.log,
+        "log": state.log, "gpus": state.gpus, "waiting": _waiting(state),
     }
+
+
+def _waiting(state: reconcile.StepStatus) -> dict[str, Any] | None:
+    """Return why a queued step waits."""
+    return state.message.as_json() if state.status == "queued" and state.message is not None else None
 
 
 def runs_facts(workspace: Workspace, limit: int = 0) -> list[dict[str, Any]]:
@@ -98,9 +104,9 @@ def request_stop(run: RunPaths, how: control.How = "checkpoint") -> str:
     return control.stop(run, how)
 
 
-def resume(run: RunPaths) -> control.Resumed:
+def resume(run: RunPaths, *, wait: bool = True) -> control.Resumed:
     """Continue a run that was stopped, failed or died, from the newest checkpoint that validates."""
-    return control.resume(run)
+    return control.resume(run, wait=wait)
 
 
 def unfinished_like(workspace: Workspace, plan: Plan) -> RunPaths | None:

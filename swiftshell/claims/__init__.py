@@ -13,4 +13,5 @@ before. Locks say what is intended, the driver says what is: a GPU is free only 
 | `decide` | whose turn it is; a pure function of tickets and view |
 | `reason` | why somebody waits, in one sentence that names who and what |
 | `claim` | the steps from a ticket to held GPUs |
+| `board` | what views show of all this |
 """

@@ -60,8 +60,8 @@ class Area:
         return self.root / "locks" / f"gpu-{uuid}.lock"
 
 
-def find(environ: Mapping[str, str] | None = None) -> Area:
-    """Return the area in force, fit for use; a user's own is made if need be.
+def find(environ: Mapping[str, str] | None = None, *, create: bool = True) -> Area:
+    """Return the area in force, fit for use; a user's own is made if need be (`create`).
 
     An empty SWIFTSHELL_SHARED means: no shared area, whatever lies at the usual place.
 
@@ -76,6 +76,8 @@ def find(environ: Mapping[str, str] | None = None) -> Area:
         _check_shared(area)
         return area
     area = Area(_own_root(env), shared=False)
+    if not create and not area.root.exists():
+        return area
     try:
         for folder in (area.root, area.sched.parent, area.tickets, area.claims):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

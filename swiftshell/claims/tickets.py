@@ -129,7 +129,11 @@ class Queue:
         Raises:
             OSError: the folder cannot be read.
         """
-        names = sorted(n for n in os.listdir(self._folder) if n.endswith(".json") and not n.startswith("."))
+        try:
+            entries = os.listdir(self._folder)
+        except FileNotFoundError:  # nobody ever waited here
+            return []
+        names = sorted(n for n in entries if n.endswith(".json") and not n.startswith("."))
         self._read = {name: self._read[name] for name in names if name in self._read}
         found = []
         for name in names:

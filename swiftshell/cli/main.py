@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 VERBS = {
     verb: f"swiftshell.cli.{verb}"
-    for verb in ("run", "resume", "stop", "jobs", "logs", "attach", "runs", "report", "chat", "infer", "serve", "data",
-                 "recipes", "doctor", "explain")
+    for verb in ("run", "resume", "stop", "jobs", "queue", "gpus", "logs", "attach", "runs", "report", "chat", "infer",
+                 "serve", "data", "recipes", "doctor", "explain")
 }
 
 

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from swiftshell.cli.output import follow_until_over
+from swiftshell.cli.run import add_wait_arguments
 from swiftshell.errors import Problem
 from swiftshell.i18n import t
 from swiftshell.result import Result
@@ -15,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("run", nargs="?", metavar="RUN", help=t("cli.run_id"))
     parser.add_argument("-y", "--yes", action="store_true", help=t("cli.run_yes"))
-    parser.add_argument("--detach", "--no-wait", action="store_true", dest="detach", help=t("cli.run_detach"))
+    parser.add_argument("--detach", action="store_true", help=t("cli.run_detach"))
+    add_wait_arguments(parser.add_argument_group(t("cli.group_gpus")))
 
 
 def run(args: argparse.Namespace) -> Result[Any]:
@@ -24,7 +26,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     from swiftshell.run.workspace import open_workspace
 
     found = find_run(open_workspace(args.workspace, create=False), args.run)
-    report = resume(found)
+    report = resume(found, wait=args.wait)
     if report.how == "nothing":
         note = Problem("cli.resume_nothing", {"run": found.id, "recipe": str(found.recipe)}, severity="note")
         return Result(run_facts(found), notes=[note])

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = parser.add_argument_group(t("cli.group_start"))
     start.add_argument("-y", "--yes", action="store_true", help=t("cli.run_yes"))
     start.add_argument("-n", "--dry-run", action="store_true", help=t("cli.run_dry_run"))
-    start.add_argument("--detach", "--no-wait", action="store_true", dest="detach", help=t("cli.run_detach"))
+    start.add_argument("--detach", action="store_true", help=t("cli.run_detach"))
+    add_gpu_arguments(parser)
     start.add_argument("--fresh", action="store_true", help=t("cli.run_fresh"))
     start.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets", help=t("cli.run_set"))
     choose = parser.add_argument_group(t("cli.group_inputs"))
@@ -37,17 +38,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choose.add_argument("--seed", type=int, help=t("cli.run_seed"))
 
 
+def add_gpu_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how GPUs are asked for: how many, in which place, and whether to wait for them."""
+    group = parser.add_argument_group(t("cli.group_gpus"))
+    group.add_argument("--gpus", type=int, metavar="N", help=t("cli.run_gpus"))
+    group.add_argument("--priority", choices=("interactive", "normal", "low"), default="normal", help=t("cli.run_priority"))
+    add_wait_arguments(group)
+
+
+def add_wait_arguments(group: argparse._ArgumentGroup) -> None:
+    """Declare whether to wait for GPUs that are not free."""
+    group.add_argument("--wait", action="store_true", default=True, help=t("cli.run_wait"))
+    group.add_argument("--no-wait", action="store_false", dest="wait", help=t("cli.run_no_wait"))
+
+
 def run(args: argparse.Namespace) -> Result[Any]:
     """Plan, show, ask unless told not to, start, follow."""
+    from swiftshell.api.gpus import refuse_to_wait
     from swiftshell.api.plans import plan_target
     from swiftshell.run.workspace import open_workspace
 
     workspace = open_workspace(args.workspace, create=False)
-    plan = plan_target(workspace, args.target, _options(args), sets=args.sets, fresh=args.fresh)
+    plan = plan_target(workspace, args.target, _options(args), sets=args.sets, fresh=args.fresh, gpus=args.gpus,
+                       priority=args.priority)
     if args.dry_run:
         if not args.json:
             render_plan(plan)
         return Result(plan.as_json(), notes=[] if not args.json else plan.notes)
+    if not args.wait:
+        refuse_to_wait(plan)
     if not args.yes:
         if not can_prompt(args):
             raise fail("cli.needs_yes", target=args.target)

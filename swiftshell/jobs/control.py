@@ -89,7 +89,7 @@ class Resumed:
     passed_over: dict[str, list[str]] = field(default_factory=dict)
 
 
-def resume(run: RunPaths) -> Resumed:
+def resume(run: RunPaths, *, wait: bool = True) -> Resumed:
     """Go on with a run that is not running: finish what was half finished, adopt what still works, retry the rest.
 
     Raises:
@@ -114,7 +114,7 @@ def resume(run: RunPaths) -> Resumed:
         raise fail("run.folder_unwritable", path=str(run.root), reason=error.strerror or str(error)) from error
     finally:
         held.close()
-    launch.start(run.root)
+    launch.start(run.root, wait=wait)
     return done
 
 

@@ -85,11 +85,12 @@ def _remove_abandoned(runs: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def start(run_folder: Path) -> None:
+def start(run_folder: Path, *, wait: bool = True) -> None:
     """Start the runner of a complete run folder; return when it holds the run's lock and has said who it is.
 
     The runner belongs to a session of its own and to init: closing the terminal, Ctrl-C here and the end of this
-    process do not reach it. Its working folder is the workspace (the folder that holds `runs/`).
+    process do not reach it. Its working folder is the workspace (the folder that holds `runs/`). Without `wait`, a step
+    whose GPUs are not free is refused instead of queued.
 
     Raises:
         SwiftshellError: a runner already works on this run (exit 8), or the new one ended at once (its log is quoted).
@@ -98,7 +99,7 @@ def start(run_folder: Path) -> None:
     ready, tell = os.pipe()
     try:
         try:
-            _spawn(run, tell)
+            _spawn(run, tell, wait=wait)
         finally:
             os.close(tell)
         answer = _answer(ready)
@@ -114,7 +115,7 @@ def start(run_folder: Path) -> None:
         raise fail(str(answer.get("code")), exit_code=EXIT_FAILURE, path=str(run.root), reason=answer.get("reason", ""))
 
 
-def _spawn(run: RunPaths, tell: int) -> None:
+def _spawn(run: RunPaths, tell: int, *, wait: bool) -> None:
     """Start `python -m swiftshell.runner`, which forks once more and so leaves this process without a child."""
     env = dict(os.environ)
     package = Path(swiftshell.__file__).resolve().parents[1]
@@ -123,7 +124,8 @@ def _spawn(run: RunPaths, tell: int) -> None:
     with run.runner_log.open("ab") as log:
         os.chmod(run.runner_log, 0o640)
         first = subprocess.Popen(
-            [sys.executable, "-P", "-m", "swiftshell.runner", str(run.root), "--ready-fd", str(tell)],
+            [sys.executable, "-P", "-m", "swiftshell.runner", str(run.root), "--ready-fd", str(tell),
+             *([] if wait else ["--no-wait"])],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run.root.parent.parent, env=env,
             start_new_session=True, pass_fds=(tell,))
     try:

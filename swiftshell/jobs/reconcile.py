@@ -269,6 +269,8 @@ def _gpus(attempt: AttemptPaths) -> list[int]:
 
 def _run(steps: list[StepStatus], held: bool, stop: str | None, *, begun: bool) -> tuple[Status, RunResult | None]:
     """Sum the steps up."""
+    if held and any(s.status == "queued" for s in steps):
+        return "queued", None
     if held:
         return ("running" if any(s.status != "waiting" for s in steps) else "starting"), None
     for wanted in ("unknown", "unsupervised"):

@@ -58,6 +58,7 @@ class PlanStep:
     restored_from: Path | None = None
     network: bool = False
     needs: Needs = field(default_factory=Needs)
+    gpus: int = 0  # reserved for it where the machine has any
     estimate_s: float | None = None
     estimate_from: str = ""
     implied: bool = False  # added by the planner (a download nobody wrote down)
@@ -79,7 +80,7 @@ class PlanStep:
             "inputs": {slot: [i.as_json() for i in refs] for slot, refs in self.inputs.items()},
             "output_dir": str(self.output_dir) if self.output_dir else None,
             "restored_from": str(self.restored_from) if self.restored_from else None, "network": self.network,
-            "needs": {"gpus": self.needs.gpus, "vram_gib": self.needs.vram_gib, "disk_gib": self.needs.disk_gib},
+            "needs": {"gpus": self.gpus, "vram_gib": self.needs.vram_gib, "disk_gib": self.needs.disk_gib},
             "estimate_s": self.estimate_s, "estimate_from": self.estimate_from, "implied": self.implied,
             "rows": self.rows, "thumbs": self.thumbs,
         }
@@ -98,6 +99,8 @@ class Plan:
     steps: list[PlanStep]
     notes: list[Problem] = field(default_factory=list)
     command: str = ""  # the equal command line
+    priority: str = "normal"  # in the queue for GPUs
+    machine_gpus: int | None = 0  # None: a driver is here and does not answer
 
     @property
     def root(self) -> Path:
@@ -108,6 +111,7 @@ class Plan:
         """Return the form `plan.json` has."""
         return {"v": 1, "run": self.run, "name": self.name, "recipe": self.recipe_file, "seed": self.seed,
                 "workspace": str(self.workspace), "command": self.command, "steps": [s.as_json() for s in self.steps],
+                "machine_gpus": self.machine_gpus, "priority": self.priority,
                 "notes": [n.as_json() for n in self.notes]}
 
     def requests(self) -> dict[str, dict[str, Any]]:
@@ -120,4 +124,5 @@ class Plan:
         return {"v": 1, "run": self.run, "step": step.id, "stage": step.stage, "params": step.params, "inputs": inputs,
                 "seed": self.seed, "lineage": step.lineage, "fingerprint": step.fingerprint, "network": step.network,
                 "resume": True, "publish": str(step.output_dir) if step.output_dir else None,
-                "restored_from": str(step.restored_from) if step.restored_from else None, "python": None, "env": {}}
+                "restored_from": str(step.restored_from) if step.restored_from else None, "python": None, "env": {},
+                "gpus": step.gpus, "priority": self.priority}

@@ -88,7 +88,9 @@ class Resolver:
             spec.stage, params, {slot: [i.fingerprint for i in refs] for slot, refs in inputs.items()},
             self.recipe.seed, stage.distributions)
         self.problems += check.references(step, self.board)
-        self.problems += stage.check(stage.params.model_validate(params), self._facts(step))
+        facts, given = self._facts(step), stage.params.model_validate(params)
+        self.problems += stage.check(given, facts)
+        step.gpus = stage.needs(given, facts).gpus
         self.problems += check.data(step)
         self.problems += vision.check(step, self.steps)
         self._restore(step)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from swiftshell.i18n import t
+from swiftshell.errors import Problem
+from swiftshell.i18n import t, what
 from swiftshell.render import words
 from swiftshell.render.console import NARROW_COLUMNS, has_unicode, new_table, open_console
 
@@ -18,9 +19,12 @@ def print_runs(runs: Sequence[Mapping[str, Any]], stream: IO[str] | None = None)
     stream = sys.stdout if stream is None else stream
     console = open_console(stream)
     wide = console.width >= NARROW_COLUMNS
+    with_gpus = any(_gpus(facts) for facts in runs)
     table = new_table("", t("render.run"), t("render.status"), unicode=has_unicode(stream))
     if wide:
         table.add_column(t("render.steps"), overflow="fold")
+        if with_gpus:
+            table.add_column("GPU", no_wrap=True)
         table.add_column(t("render.started"), no_wrap=True)
         table.add_column(t("render.time"), justify="right", no_wrap=True)
     for facts in runs:
@@ -30,16 +34,26 @@ def print_runs(runs: Sequence[Mapping[str, Any]], stream: IO[str] | None = None)
             Text(str(facts["run"]), overflow="fold"),
             words.state_word(state),
         ]
-        cells += [_steps(facts), _started(facts), words.duration(_seconds(facts))] if wide else []
+        held = [_gpus(facts)] if with_gpus else []
+        cells += [_steps(facts), *held, _started(facts), words.duration(_seconds(facts))] if wide else []
         table.add_row(*cells)
     console.print(table)
+    for facts in runs:
+        for step in facts.get("steps") or []:
+            if step.get("waiting"):
+                console.print(f"{facts['run']}: {what(Problem.from_json(step['waiting']))}", style="dim")
+
+
+def _gpus(facts: Mapping[str, Any]) -> str:
+    """Return the indices of the GPUs that a run holds now."""
+    return ",".join(str(index) for step in facts.get("steps") or [] for index in step.get("gpus") or [])
 
 
 def _steps(facts: Mapping[str, Any]) -> str:
     """Return done of all, and the step that is at work or went wrong."""
     steps = facts.get("steps") or []
     done = sum(1 for step in steps if step.get("result") == "succeeded")
-    telling = next((s for s in steps if s.get("status") in ("starting", "running", "unsupervised")), None)
+    telling = next((s for s in steps if s.get("status") in ("queued", "starting", "running", "unsupervised")), None)
     telling = telling or next(
         (s for s in steps if s.get("result") not in (None, "succeeded", "skipped")), None
     )

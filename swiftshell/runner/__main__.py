@@ -1,7 +1,7 @@
 """Become the runner of one run: detach, take its lock, say who this is, go through the steps.
 
-`python -P -m swiftshell.runner RUN_FOLDER [--ready-fd N] [--foreground]`. Through the descriptor the starter learns, in
-one line of JSON, that the lock is held and runner.json written, or why not.
+`python -P -m swiftshell.runner RUN_FOLDER [--ready-fd N] [--foreground] [--no-wait]`. Through the descriptor the starter
+learns, in one line of JSON, that the lock is held and runner.json written, or why not.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--ready-fd", type=int, default=-1)
     parser.add_argument("--foreground", action="store_true")
+    parser.add_argument("--no-wait", action="store_true")
     options = parser.parse_args(argv)
     if not options.foreground and os.fork():
         os._exit(EXIT_OK)  # the starter's child ends here; the runner belongs to init from now on
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     os.umask(0o027)
     crash_point("runner.started")
     held = _take_over(run, options.ready_fd)
-    return EXIT_RUNNING if held is None else _run(run, stop, held)
+    return EXIT_RUNNING if held is None else _run(run, stop, held, wait=not options.no_wait)
 
 
 def _take_over(run: RunPaths, ready_fd: int) -> Lock | None:
@@ -72,10 +73,10 @@ def _take_over(run: RunPaths, ready_fd: int) -> Lock | None:
     return held
 
 
-def _run(run: RunPaths, stop: StopRequests, held: Lock) -> int:
+def _run(run: RunPaths, stop: StopRequests, held: Lock, *, wait: bool) -> int:
     _adopt_orphans()
     _remove_torn_writes(run)
-    runner = Runner(run, Records(run), State(run), stop, held, Path.cwd())
+    runner = Runner(run, Records(run), State(run), stop, held, Path.cwd(), wait)
     runner.records.open_reserve()
     try:
         result = run_steps(runner)

@@ -69,7 +69,7 @@ def claim(runner: Runner, step: StepPaths, request: dict[str, Any]) -> Reservati
         return Reservation({})
     if needed < 1:
         return Reservation(claims.hidden_gpus())
-    told, wait = _Told(runner, step), request.get("wait") is not False
+    told, wait = _Told(runner, step), runner.wait
     try:
         while found is None:
             silent = Problem("gpus.wait_driver", severity="note")

@@ -34,6 +34,7 @@ class Runner:
     stop: StopRequests
     lock: Lock
     cwd: Path
+    wait: bool = True  # for GPUs; else a step that cannot have them now is refused
 
 
 def record_exit(runner: Runner, attempt: AttemptPaths, facts: dict[str, Any]) -> dict[str, Any]:

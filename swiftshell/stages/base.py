@@ -99,7 +99,7 @@ class Stage(Protocol):
 
 
 class SimpleStage:
-    """Defaults most stages share: no further checks, no needs."""
+    """Defaults most stages share: no further checks, one GPU where there is one."""
 
     name: ClassVar[str]
     params: ClassVar[type[Params]]
@@ -108,14 +108,15 @@ class SimpleStage:
     engine: ClassVar[str]
     distributions: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = "train"
+    gpus: ClassVar[int] = 1  # reserved for it where the machine has any; a stage that needs none sees none
 
     def check(self, params: Any, facts: Facts) -> Iterable[Problem]:
         """Find nothing beyond what the parameter types already hold."""
         return ()
 
     def needs(self, params: Any, facts: Facts) -> Needs:
-        """Ask for nothing."""
-        return Needs()
+        """Ask for the stage's GPUs and nothing else."""
+        return Needs(gpus=self.gpus)
 
 
 @dataclass(frozen=True)

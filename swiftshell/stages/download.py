@@ -40,6 +40,7 @@ class Download(SimpleStage):
     engine = "swiftshell.engines.hub_download:run"
     distributions = ()
     extra = ""
+    gpus = 0
 
     def check(self, params: Any, facts: Facts) -> Iterable[Problem]:
         """Find local paths that do not exist; whether a repository does is asked when the step runs."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swiftshell.stages.base import Params, SimpleStage, Slot
+from swiftshell.stages.base import Facts, Needs, Params, SimpleStage, Slot
 
 
 class EchoParams(Params):
@@ -17,6 +17,7 @@ class EchoParams(Params):
     tick_s: Annotated[float, Field(ge=0)] = 0.01
     ending: Literal["succeed", "fail", "gate", "defect", "exit"] = "succeed"
     ignore_stop: bool = False
+    gpus: Annotated[int, Field(ge=0)] = 0
 
 
 class Echo(SimpleStage):
@@ -28,6 +29,10 @@ class Echo(SimpleStage):
     outputs = (Slot("note", ("note",)),)
     engine = "swiftshell.engines.echo:run"
     extra = ""
+
+    def needs(self, params: Any, facts: Facts) -> Needs:
+        """Ask for as many GPUs as it was told to, to show how jobs wait for them."""
+        return Needs(gpus=params.gpus)
 
 
 STAGE = Echo()

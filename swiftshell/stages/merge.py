@@ -29,6 +29,7 @@ class Merge(SimpleStage):
     outputs = (Slot("model", ("model",)),)
     engine = "swiftshell.engines.peft_merge:run"
     distributions = ("torch", "transformers", "peft")
+    gpus = 0  # additions, done where the weights are: in memory
 
 
 STAGE = Merge()

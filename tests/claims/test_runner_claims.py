@@ -15,7 +15,7 @@ from swiftshell.claims import holders
 from swiftshell.claims.area import Area
 from swiftshell.claims.claim import Claimer, Grant
 from swiftshell.errors import Problem
-from swiftshell.jobs import control, reconcile
+from swiftshell.jobs import control, launch, reconcile
 from swiftshell.run import identity
 from swiftshell.run.events import read_events
 from swiftshell.run.files import read_json
@@ -108,8 +108,8 @@ def test_waiting_is_said_where_people_look_and_ends_when_the_gpu_is_free(workspa
 
 def test_who_is_told_not_to_wait_is_told_why_not(workspace: Path, machine: Machine, area: Area) -> None:
     grant = held(area, 4)
-    run = lab.make(workspace, {"one": {"ticks": 0, "gpus": 1, "wait": False}})
-    lab.start(run)
+    run = lab.make(workspace, {"one": {"ticks": 0, "gpus": 1}})
+    launch.start(run.root, wait=False)
     found = control.wait(run, 30)
     assert (found.result, found.exit_code) == ("failed", 5)
     assert [p.code for p in found.steps[0].problems] == ["gpus.busy", "gpus.wait_held"]

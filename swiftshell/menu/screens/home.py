@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -187,10 +188,20 @@ def _other_rows(facts: Facts, session: Session, *, is_new: bool) -> list[Row[str
     if len(facts["lineages"]) > 1:
         rows.append(Row("lineage", t("menu.lineage", lineage=facts["lineage"]), note=t("menu.lineage.note")))
     rows.append(Row("data", t("menu.data"), note=t("menu.data.note")))
+    if _has_gpus():
+        rows.append(Row("gpus", t("menu.gpus"), note=t("menu.gpus.note")))
     rows.append(Row("doctor", t("menu.doctor"), note=t("menu.doctor.note")))
     rows.append(Row("language", t("menu.language"), note=t("menu.language.note")))
     rows.append(Row("quit", t("menu.quit"), note=t("menu.quit.note") if facts["live"] else ""))
     return rows
+
+
+@cache
+def _has_gpus() -> bool:
+    """Tell whether the machine has GPUs, asked once: the row stays where it is while the menu is open."""
+    from swiftshell.machine.gpu import gpus
+
+    return gpus() != []
 
 
 def _serve_row() -> Row[str]:
