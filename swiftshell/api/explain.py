@@ -9,6 +9,16 @@ from swiftshell.errors import SwiftshellError, fail
 from swiftshell.i18n import t
 from swiftshell.stages import registry
 
+# What there is to say of a training stage beyond its summary, in this order: catalogue keys `stage.<name>.<section>`.
+SECTIONS = {
+    "sft": ("loss", "rows", "length", "packing", "choose"),
+    "kto": ("loss", "terms", "reference", "thumbs", "watch", "speed", "choose", "defaults"),
+    "dpo": ("loss", "terms", "reference", "rows", "choose"),
+}
+# What is said of KTO, and what became of it when it was checked: `choose.claim.<name>` and `….found`.
+CLAIMS = ("beats_dpo", "beta_high", "beta_low", "kl_metric", "raise_beta", "wrong_positives", "reference", "quantized",
+          "filters")
+
 
 def explain(topic: str | None, workspace: str | None = None) -> dict[str, Any]:
     """Return what there is to say about a topic; without one, about the pipeline.
@@ -21,8 +31,12 @@ def explain(topic: str | None, workspace: str | None = None) -> dict[str, Any]:
     if topic in registry.names():
         return stage_facts(topic)
     stage, _, name = topic.partition(".")
+    if topic == "choose":
+        from swiftshell.api.choose import choosing
+
+        return choosing()
     if stage in registry.names():
-        settings = {p["name"]: p for p in stage_facts(stage)["params"]}
+        settings = _all_settings(stage)
         if name in settings:
             return {"kind": "setting", "stage": stage, **settings[name]}
         near = get_close_matches(name, settings, n=1, cutoff=0.3)
@@ -33,18 +47,44 @@ def explain(topic: str | None, workspace: str | None = None) -> dict[str, Any]:
 
 def stage_facts(name: str) -> dict[str, Any]:
     """Return a stage's inputs, outputs and settings with defaults, types and reasons."""
-    from swiftshell.recipe.describe import describe_param
-
     stage = registry.get(name)
     schema = stage.params.model_json_schema()
-    params = []
-    for key, entry in schema.get("properties", {}).items():
-        params.append({"name": key, "default": entry.get("default"), "type": type_words(entry, schema),
-                       "text": describe_param(name, key)})
+    params = [_setting(name, key, entry, schema) for key, entry in schema.get("properties", {}).items()]
     slots = [{"name": s.name, "kinds": list(s.kinds), "required": s.required} for s in stage.inputs]
     outputs = [{"name": s.name, "kinds": list(s.kinds)} for s in stage.outputs]
     return {"kind": "stage", "name": name, "summary": t(f"stage.{name}"), "inputs": slots, "outputs": outputs,
-            "params": params, "more": t(f"stage.{name}.more")}
+            "params": params, "more": t(f"stage.{name}.more"),
+            "sections": [{"name": s, "title": t(f"stage.section.{s}"), "text": t(f"stage.{name}.{s}")}
+                         for s in SECTIONS.get(name, ())],
+            "claims": [{"name": c, "claim": t(f"choose.claim.{c}"), "found": t(f"choose.claim.{c}.found")}
+                       for c in (CLAIMS if name == "kto" else ())]}
+
+
+def _setting(stage: str, name: str, entry: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    from swiftshell.recipe.describe import describe_param
+
+    return {"name": name, "default": entry.get("default"), "type": type_words(entry, schema),
+            "text": describe_param(stage, name)}
+
+
+def _all_settings(stage: str) -> dict[str, dict[str, Any]]:
+    """Return every setting by its dotted name; one that holds others (`guard`, `lora`) lists them under `settings`."""
+    schema = registry.get(stage).params.model_json_schema()
+    found: dict[str, dict[str, Any]] = {}
+
+    def walk(node: dict[str, Any], prefix: str, defaults: Any) -> list[dict[str, Any]]:
+        listed = []
+        for name, entry in node.get("properties", {}).items():
+            given = entry.get("default", (defaults or {}).get(name))
+            setting = found[prefix + name] = _setting(stage, prefix + name, {**entry, "default": given}, schema)
+            inner = schema.get("$defs", {}).get(str(entry.get("$ref", "")).rsplit("/", 1)[-1])
+            if inner is not None:
+                setting["settings"] = walk(inner, f"{prefix}{name}.", given)
+            listed.append(setting)
+        return listed
+
+    walk(schema, "", {})
+    return found
 
 
 def type_words(entry: dict[str, Any], schema: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from swiftshell.errors import Problem, SwiftshellError
 from swiftshell.i18n import t
 from swiftshell.plan.board import Board, Entry
-from swiftshell.plan.quick import STARTER, Options, Quick, build
+from swiftshell.plan.quick import STARTER, STARTER_FOLDER, Options, Quick, build
 from swiftshell.stages import registry
 
 # Per stage the inputs a person may choose: the option that names each, and the stage's slot it fills.
@@ -209,6 +209,22 @@ def wrong(stage: str, name: str, text: str) -> str:
         override.apply(layers)
     problems = [*problems, *check(registry.get(stage), layers, stage, Origin("flag", None, stage))]
     return "  ".join(f"{what(p)}  {hint_of(p)}".strip() for p in problems[:1])
+
+
+def data_path(form: Form, board: Board) -> Path | None:
+    """Return the file or folder that the form's training data is read from, if it is on this disk already."""
+    try:
+        quick = form.quick(board)
+    except SwiftshellError:
+        return None
+    ref = quick.recipe["steps"][0]["inputs"].get("train_data")
+    section, _, name = str(ref).partition(".")
+    entry = quick.recipe.get(section, {}).get(name)
+    if not isinstance(entry, Mapping):
+        return None
+    starter = entry.get("starter")
+    path = STARTER_FOLDER / "data" / f"{starter}.jsonl" if isinstance(starter, str) else entry.get("path")
+    return Path(path) if path and Path(path).exists() else None
 
 
 def data_files(folder: Path, most: int = 8) -> list[str]:

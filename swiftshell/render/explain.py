@@ -19,7 +19,9 @@ _TABLE_COLUMNS = 110  # settings need room for their sentences; below this they 
 def print_explanation(facts: Json, stream: IO[str] | None = None) -> None:
     """Print facts from `api.explain.explain`."""
     stream = sys.stdout if stream is None else stream
-    {"pipeline": _pipeline, "stage": _stage, "setting": _setting, "run": _run}[facts["kind"]](facts, stream)
+    printers = {"pipeline": _pipeline, "stage": _stage, "setting": _setting, "run": _run, "choosing": _choosing,
+                "choice": _choice}
+    printers[facts["kind"]](facts, stream)
 
 
 def _pipeline(facts: Json, stream: IO[str]) -> None:
@@ -38,6 +40,7 @@ def _stage(facts: Json, stream: IO[str]) -> None:
     console.print(Text.assemble((facts["name"], "bold"), "  ", facts["summary"]))
     if facts.get("more"):
         console.print(facts["more"])
+    _sections(facts, console)
     console.print()
     for title, slots in ((t("render.inputs"), facts["inputs"]), (t("render.outputs"), facts["outputs"])):
         console.print(Text.assemble((title, "bold"), "  ", ", ".join(_slot(slot) for slot in slots) or "-"))
@@ -67,11 +70,70 @@ def _setting(facts: Json, stream: IO[str]) -> None:
     from rich.text import Text
 
     console = open_console(stream)
-    console.print(
-        Text.assemble((f"{facts['stage']}.{facts['name']}", "bold"), f" = {_default(facts['default'])}")
-    )
-    console.print(Text(facts["type"], style="dim"))
+    inner = facts.get("settings", ())
+    value = "" if inner else f" = {_default(facts['default'])}"
+    console.print(Text.assemble((f"{facts['stage']}.{facts['name']}", "bold"), value))
+    if not inner:
+        console.print(Text(facts["type"], style="dim"))
     console.print(facts["text"])
+    for setting in inner:
+        console.print()
+        head = (f"{facts['stage']}.{setting['name']}", "bold"), f" = {_default(setting['default'])}  "
+        console.print(Text.assemble(*head, (setting["type"], "dim")))
+        console.print(Text(f"  {setting['text']}"))
+
+
+def _sections(facts: Json, console: Any) -> None:
+    """Print what there is to know of a stage, then what is claimed of it beside what was found."""
+    from rich.text import Text
+
+    for section in facts.get("sections", ()):
+        console.print()
+        console.print(Text(section["title"], style="bold"))
+        console.print(Text(section["text"]))
+    if facts.get("claims"):
+        console.print()
+        console.print(Text(t("stage.section.claims"), style="bold"))
+        for entry in facts["claims"]:
+            console.print(Text.assemble("· ", (entry["claim"], "italic")))
+            console.print(Text(f"  {entry['found']}"))
+
+
+def _choosing(facts: Json, stream: IO[str]) -> None:
+    from rich.text import Text
+
+    console = open_console(stream)
+    for stage in facts["stages"]:
+        console.print(Text.assemble((stage["name"], "bold"), "  ", stage["when"]))
+    console.print()
+    console.print(Text(facts["evidence"]))
+    console.print(Text(t("choose.how"), style="dim"))
+
+
+def _choice(facts: Json, stream: IO[str]) -> None:
+    from rich.text import Text
+
+    console = open_console(stream)
+    stages = " → ".join(facts["choice"]) or t("choose.nothing_yet")
+    console.print(Text.assemble(t("choose.headline", path=words.shortest(facts["path"])), "  ", (stages, "bold")))
+    for reason in facts["reasons"]:
+        console.print(Text(f"· {reason['text']}"))
+    if facts["settings"]:
+        console.print()
+        console.print(Text(t("choose.settings_title"), style="bold"))
+        for setting in facts["settings"]:
+            name = f"{setting['stage']}.{setting['name']}"
+            console.print(Text.assemble((name, "bold"), f" = {_default(setting['value'])}"))
+            console.print(Text(f"  {setting['text']}"))
+    if facts["commands"]:
+        console.print()
+        console.print(Text(t("choose.commands_title"), style="bold"))
+        for command in facts["commands"]:
+            console.print(Text(command, style="cyan"), soft_wrap=True)
+    if facts["instead"]:
+        console.print()
+        for other in facts["instead"]:
+            console.print(Text(other["text"], style="dim"))
 
 
 def _default(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from swiftshell.errors import SwiftshellError
 from swiftshell.i18n import t, what
 from swiftshell.menu import forms, prompts
 from swiftshell.menu.forms import Form
@@ -12,7 +13,8 @@ from swiftshell.menu.session import Session
 from swiftshell.plan.board import Board
 from swiftshell.recipe.describe import describe_param
 
-START, MORE, ABOUT = "start", "more", "about"
+START, MORE, ABOUT, SUITS = "start", "more", "about", "suits"
+_LEARNS = ("sft", "kto", "dpo")
 
 
 def show(session: Session, stage: str) -> None:
@@ -34,6 +36,8 @@ def show(session: Session, stage: str) -> None:
             _all_settings(form, board)
         elif answer == ABOUT:
             about(stage)
+        elif answer == SUITS:
+            suits(form, board)
         elif answer == "columns":
             _columns(form)
         elif answer.startswith("input:"):
@@ -60,7 +64,10 @@ def rows(form: Form, board: Board) -> list[Row[str] | Heading]:
     more = len(values) - len(short)
     if more > 0:
         found.append(Row(MORE, t("menu.all_settings", count=len(values))))
-    return [*found, Heading(), Row(ABOUT, t("menu.about_stage", stage=form.stage))]
+    found += [Heading(), Row(ABOUT, t("menu.about_stage", stage=form.stage))]
+    if form.stage in _LEARNS:
+        found.append(Row(SUITS, t("choose.menu"), note=t("choose.menu.note")))
+    return found
 
 
 def _short(problem: Any) -> str:
@@ -181,3 +188,15 @@ def about(stage: str) -> None:
     prompts.pause(stage)
 
 
+def suits(form: Form, board: Board) -> None:
+    """Say which stage suits the data that the form names, or how to choose where there is none to look at yet."""
+    from swiftshell.api.choose import choose, choosing
+    from swiftshell.render.explain import print_explanation
+    from swiftshell.render.problems import print_problems
+
+    path = forms.data_path(form, board)
+    try:
+        print_explanation(choose(path, form.options.columns) if path else choosing())
+    except SwiftshellError as error:
+        print_problems(error.problems)
+    prompts.pause(t("choose.menu"))
