@@ -37,6 +37,10 @@ class WithWeights:
 class WeightedKTOTrainer(KTOTrainer):
     """KTOTrainer whose rows have weights. Pass `remove_unused_columns=False`, or the weights are dropped unseen."""
 
+    data_collator: Any
+    desirable_weight: Any  # TRL's number, or for one micro-batch a tensor with a factor for each row of the class
+    undesirable_weight: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Build TRL's trainer, then put its collator behind one that knows weights."""
         self._kl_seen: list[Any] = []

@@ -14,7 +14,7 @@ from swiftshell.engines.references import Expectation, Models
 from swiftshell.engines.rows import Example, Prepared, Reading
 from swiftshell.engines.verdicts import Circumstances
 from swiftshell.engines.watch import Watch
-from swiftshell.errors import fail
+from swiftshell.errors import Problem, SwiftshellError, fail
 from swiftshell.stages.base import Context, Outcome, StepRequest
 
 _PRECOMPUTED = ("ref_logps", "ref_chosen_logps")  # TRL's columns of KTO and DPO
@@ -57,7 +57,7 @@ def _same_vocabulary(policy: Stack, reference: Stack, tokenizer: Any) -> None:
     theirs = loading.load_tokenizer(reference.tokenizer_folder).get_vocab()
     if (found := vocabulary.difference(tokenizer.get_vocab(), theirs)) is not None:
         names = {"policy": policy.name or str(policy.path), "reference": reference.name or str(reference.path)}
-        raise fail("thumbs.reference_tokenizer", **names, **found.values())
+        raise SwiftshellError(Problem("thumbs.reference_tokenizer", {**names, **found.values()}))
 
 
 @dataclass(frozen=True)
