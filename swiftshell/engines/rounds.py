@@ -79,21 +79,26 @@ def with_replay(data: Prepared, request: StepRequest, how: Reading, ctx: Context
 
 def merge(new: Sequence[Example], old: Sequence[Sequence[Example]]) -> Replay:
     """Return the old rows that the new data, and newer rounds, neither repeat nor contradict."""
-    labels: dict[Key, Any] = {key(e): e.data.get("label") for e in new}
+    labels = _labels(new)
     kept: list[Example] = []
     repeated = relabelled = 0
     for round_ in old:
-        here: dict[Key, Any] = {}
         for example in round_:
             k = key(example)
-            if k in labels:
-                is_same = labels[k] == example.data.get("label")
+            if k in labels:  # rows that one file repeats, or contradicts itself in, stay as that file has them
+                is_same = example.data.get("label") in labels[k]
                 repeated, relabelled = repeated + is_same, relabelled + (not is_same)
-                continue
-            here.setdefault(k, example.data.get("label"))
-            kept.append(example)
-        labels |= here  # rows that one file repeats stay as they are: that file was trained on so
+            else:
+                kept.append(example)
+        labels = {**_labels(round_), **labels}
     return Replay(kept, len(kept), repeated, relabelled)
+
+
+def _labels(examples: Sequence[Example]) -> dict[Key, set[Any]]:
+    found: dict[Key, set[Any]] = {}
+    for example in examples:
+        found.setdefault(key(example), set()).add(example.data.get("label"))
+    return found
 
 
 def key(example: Example) -> Key:

@@ -21,13 +21,24 @@ from tests.plan.support import identity, made
 
 
 def thumbs(path: Path, start: int = 0) -> Path:
-    rows = [{"prompt": f"Question {i}?", "completion": f"Answer {i}", "label": i % 2 == 0} for i in range(start, start + 8)]
+    rows = [
+        {"prompt": f"Question {i}?", "completion": f"Answer {i}", "label": i % 2 == 0}
+        for i in range(start, start + 8)
+    ]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     return path
 
 
-def one_round(workspace: Path, sft: Path, number: int, previous: Path | None, data: dict[str, Any], *, stage: str = "kto",
-              lineage: str = "mine") -> Path:
+def one_round(
+    workspace: Path,
+    sft: Path,
+    number: int,
+    previous: Path | None,
+    data: dict[str, Any],
+    *,
+    stage: str = "kto",
+    lineage: str = "mine",
+) -> Path:
     """Write a finished round with the inputs its request names."""
     folder = made(workspace, stage, reference=identity(sft), reference_path=sft, lineage=lineage)
     record = artifact.read(folder)
@@ -59,9 +70,17 @@ def sft(workspace: Path) -> Path:
     return made(workspace, "sft", lineage="mine")
 
 
-def test_a_round_is_measured_on_the_held_out_rows_of_the_last(workspace: Path, sft: Path, tmp_path: Path) -> None:
+def test_a_round_is_measured_on_the_held_out_rows_of_the_last(
+    workspace: Path, sft: Path, tmp_path: Path
+) -> None:
     held, old, new = (thumbs(tmp_path / f"{n}.jsonl") for n in ("held", "old", "new"))
-    one_round(workspace, sft, 1, None, {"train_data": given(old), "eval_data": given(held, columns={"label": "label"})})
+    one_round(
+        workspace,
+        sft,
+        1,
+        None,
+        {"train_data": given(old), "eval_data": given(held, columns={"label": "label"})},
+    )
     found = quick(workspace, continue_=True, data=str(new))
     assert found.recipe["data"]["eval_data"] == {"path": str(held), "columns": {"label": "label"}}
     assert found.whys["data.eval_data"] == ("rounds.why_held_out", {"name": str(held), "number": 1})
@@ -92,37 +111,50 @@ def test_a_first_round_takes_no_held_out_rows_by_itself(workspace: Path) -> None
     assert "eval_data" not in quick(workspace).recipe["data"]
 
 
-def test_replay_takes_the_data_of_all_earlier_rounds_newest_first(workspace: Path, sft: Path, tmp_path: Path) -> None:
+def test_replay_takes_the_data_of_all_earlier_rounds_newest_first(
+    workspace: Path, sft: Path, tmp_path: Path
+) -> None:
     files = [thumbs(tmp_path / f"{n}.jsonl", n * 8) for n in range(3)]
     first = one_round(workspace, sft, 1, None, {"train_data": given(files[0], limit=4)})
     one_round(workspace, sft, 2, first, {"train_data": given(files[1])})
     found = quick(workspace, continue_=True, data=str(files[2]), replay="rounds")
     data = found.recipe["data"]
-    assert (data["replay"], data["replay_2"]) == ({"path": str(files[1])}, {"path": str(files[0]), "limit": 4})
+    assert (data["replay"], data["replay_2"]) == (
+        {"path": str(files[1])},
+        {"path": str(files[0]), "limit": 4},
+    )
     step = found.recipe["steps"][0]
     assert step["inputs"]["replay_data"] == ["data.replay", "data.replay_2"]
     assert step["params"]["replay_ratio"] == 1.0
     assert found.whys["data.replay_2"] == ("rounds.why_replay", {"name": str(files[0]), "number": 1})
 
 
-def test_a_file_that_two_rounds_were_trained_on_is_replayed_once(workspace: Path, sft: Path, tmp_path: Path) -> None:
+def test_a_file_that_two_rounds_were_trained_on_is_replayed_once(
+    workspace: Path, sft: Path, tmp_path: Path
+) -> None:
     file = thumbs(tmp_path / "same.jsonl")
     first = one_round(workspace, sft, 1, None, {"train_data": given(file)})
     one_round(workspace, sft, 2, first, {"train_data": given(file)})
     assert [e.id for e in rounds.chain(boards.read(workspace / "runs"), newest(workspace))] == [
-        newest(workspace).id, identity(first)]
+        newest(workspace).id,
+        identity(first),
+    ]
     found = quick(workspace, continue_=True, data=str(file), replay="rounds")
     assert found.recipe["steps"][0]["inputs"]["replay_data"] == ["data.replay"]
 
 
-def test_records_without_rounds_are_followed_by_their_parents(workspace: Path, sft: Path, tmp_path: Path) -> None:
+def test_records_without_rounds_are_followed_by_their_parents(
+    workspace: Path, sft: Path, tmp_path: Path
+) -> None:
     file = thumbs(tmp_path / "old.jsonl")
     first = one_round(workspace, sft, 1, None, {"train_data": given(file)})
     second = one_round(workspace, sft, 2, None, {})
     record = artifact.read(second)
     assert record is not None
     del record["rounds"]
-    artifact.write(second, {**record, "parents": [{"slot": "policy", "id": identity(first), "path": str(first)}]})
+    artifact.write(
+        second, {**record, "parents": [{"slot": "policy", "id": identity(first), "path": str(first)}]}
+    )
     chain = rounds.chain(boards.read(workspace / "runs"), newest(workspace))
     assert [e.id for e in chain] == [identity(second), identity(first)]
 
@@ -156,7 +188,9 @@ def test_replay_is_for_kto(workspace: Path) -> None:
     assert refusal(workspace, "dpo", replay="rounds") == "rounds.replay_only_kto"
 
 
-def test_the_plan_checks_old_rows_too_and_shows_the_command(workspace: Path, sft: Path, tmp_path: Path) -> None:
+def test_the_plan_checks_old_rows_too_and_shows_the_command(
+    workspace: Path, sft: Path, tmp_path: Path
+) -> None:
     old, new = thumbs(tmp_path / "old.jsonl"), thumbs(tmp_path / "new.jsonl", 8)
     one_round(workspace, sft, 1, None, {"train_data": given(old)})
     place = open_workspace(workspace)
