@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from swiftshell.engines import generate, metrics, probe
+from swiftshell.engines import generate, metrics, probe, vision
 from swiftshell.engines.callbacks import ShellCallback
 from swiftshell.engines.loading import Precision
 from swiftshell.engines.rows import Example
 from swiftshell.run.files import read_json_or_none, write_json
 from swiftshell.stages.base import Context, Stopped
+
+Asked = tuple[tuple[int, ...], tuple[str, ...]]  # a prompt's tokens and its images
 
 MOST_ANSWERS = 512  # measured at most, whole prompts; an AUC of 512 answers is known to about 0.05
 _PROMPTS = 16  # answered greedily to see whether answers grow
@@ -34,11 +36,17 @@ _FILE = "heldout.json"
 
 @dataclass(frozen=True)
 class Answer:
-    """One held-out answer in token ids, and what was said of it."""
+    """One held-out answer in token ids, and what was said of it; `images` are the files its prompt shows."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     desirable: bool
+    images: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> Asked:
+        """Return what tells prompts apart: images of one size have the same tokens."""
+        return self.prompt_ids, self.images
 
 
 @dataclass
@@ -59,17 +67,15 @@ class Measured:
 
 
 def answers_of(examples: Sequence[Example], seed: int, most: int = MOST_ANSWERS) -> list[Answer]:
-    """Return the different answers of held-out rows, prompts together; a seeded choice of whole prompts beyond `most`.
-
-    Rows with images are left out: their tokens alone do not say what was seen.
-    """
-    by_prompt: dict[tuple[int, ...], dict[Answer, None]] = {}
+    """Return the different answers of held-out rows, prompts together; a seeded choice of whole prompts beyond `most`."""
+    by_prompt: dict[Asked, dict[Answer, None]] = {}
     for example in examples:
         sides = [True, False] if len(example.answers) > 1 else [bool(example.data.get("label", True))]
         for ids, desirable in zip(example.answers, sides, strict=True):
-            if ids and example.prompt_ids and not example.data.get("images"):
-                answer = Answer(tuple(example.prompt_ids), tuple(ids), desirable)
-                by_prompt.setdefault(answer.prompt_ids, {})[answer] = None
+            if ids and example.prompt_ids:
+                images = tuple(example.data.get("images") or ())
+                answer = Answer(tuple(example.prompt_ids), tuple(ids), desirable, images)
+                by_prompt.setdefault(answer.asked, {})[answer] = None
     prompts = list(by_prompt)
     if sum(map(len, by_prompt.values())) > most:
         random.Random(f"held-out/{seed}").shuffle(prompts)
@@ -84,9 +90,9 @@ class Groups:
     """The answers of each prompt: what is resampled, and what can be compared in pairs."""
 
     def __init__(self, answers: Sequence[Answer]) -> None:
-        rows: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
+        rows: dict[Asked, tuple[list[int], list[int]]] = {}
         for i, answer in enumerate(answers):
-            rows.setdefault(answer.prompt_ids, ([], []))[0 if answer.desirable else 1].append(i)
+            rows.setdefault(answer.asked, ([], []))[0 if answer.desirable else 1].append(i)
         self.all = list(rows.values())
         self.paired = [(good, bad) for good, bad in self.all if good and bad]
         self.has_both = any(good for good, _ in self.all) and any(bad for _, bad in self.all)
@@ -172,7 +178,7 @@ class HeldoutRewards(TrainerCallback):
         self._tolerance = probe.tolerance(precision)
         self._reference: list[float] | None = None
         self._file = ctx.checkpoints / _FILE
-        text = json.dumps([(a.prompt_ids, a.completion_ids, a.desirable) for a in self.answers])
+        text = json.dumps([(a.prompt_ids, a.completion_ids, a.desirable, *a.images) for a in self.answers])
         self._key = hashlib.sha256(text.encode()).hexdigest()
         self._weights: tuple[float, ...] | None = None
         self.first: Measured | None = None
@@ -245,8 +251,10 @@ class HeldoutRewards(TrainerCallback):
         write_json(self._file, {"v": 1, "key": self._key, "history": self.history})
 
     def _lengths(self) -> list[int]:
-        """Return the lengths in tokens of greedy answers to the first prompts."""
-        prompts = list(dict.fromkeys(a.prompt_ids for a in self.answers))[:_PROMPTS]
+        """Return the lengths in tokens of greedy answers to the first prompts; none are given to images."""
+        prompts = list(dict.fromkeys(a.prompt_ids for a in self.answers if not a.images))[:_PROMPTS]
+        if not prompts:
+            return []
         model = self.trainer.model
         training = model.training
         model.eval()
@@ -282,10 +290,13 @@ def _mark(model: Any) -> tuple[float, ...]:
 def _batches(answers: Sequence[Answer], budget_tokens: int) -> Iterator[list[int]]:
     """Yield indices by falling length; a batch padded to its longest answer stays within the budget."""
     order = sorted(range(len(answers)), key=lambda i: -_length(answers[i]))
+    pictured = [i for i in order if answers[i].images]
+    order = [i for i in order if not answers[i].images]
     while order:
         size = max(1, budget_tokens // max(1, _length(answers[order[0]])))
         yield order[:size]
         order = order[size:]
+    yield from ([i] for i in pictured)  # a row with images is a batch of its own
 
 
 def _length(answer: Answer) -> int:
@@ -325,6 +336,7 @@ def _policy_batch(trainer: Any, rows: Sequence[Answer]) -> list[float]:
             labels=labels,
             use_cache=False,
             fused_lm_head=True,
+            **{k: v.to(trainer.accelerator.device) for k, v in _pictured(trainer, rows[0]).seen().items()},
         ).log_probs
     sums: list[float] = logps.sum(-1).tolist()
     return sums
@@ -332,6 +344,8 @@ def _policy_batch(trainer: Any, rows: Sequence[Answer]) -> list[float]:
 
 def _reference_batch(trainer: Any, rows: Sequence[Answer]) -> list[float]:
     """Ask the reference through the trainer, which knows where it is."""
+    if rows[0].images:
+        return probe.trainer_logps(trainer, [_pictured(trainer, rows[0])])
     model = trainer.ref_model if trainer.ref_model is not None else trainer.model
     if hasattr(trainer, "calculate_KL"):
         inputs = _tensors(rows, trainer)
@@ -346,6 +360,12 @@ def _reference_batch(trainer: Any, rows: Sequence[Answer]) -> list[float]:
     finally:
         trainer.ld_alpha = shared
     return [float(v) for half in halves for v in half.tolist()][: len(rows)]
+
+
+def _pictured(trainer: Any, row: Answer) -> probe.ProbeRow:
+    """Return a row with the processor that looks at its images: with images, a trainer has one in the tokenizer's place."""
+    eyes = vision.Eyes(trainer.processing_class) if row.images else None
+    return probe.ProbeRow(row.prompt_ids, row.completion_ids, row.images, eyes)
 
 
 def _tensors(rows: Sequence[Answer], trainer: Any) -> dict[str, Any]:

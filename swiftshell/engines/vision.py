@@ -7,7 +7,6 @@ Qwen-VL processor has a part for videos. That part is left out: `images_only` is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from swiftshell.data.images import open_picture
 from swiftshell.errors import Problem, SwiftshellError, fail
 from swiftshell.machine import architecture
+from swiftshell.run.files import read_json_or_none
 
 if TYPE_CHECKING:
     from swiftshell.engines.rows import Example, Prepared
@@ -86,29 +86,11 @@ def load_eyes(folder: Path, tokenizer: Any) -> Eyes | None:
         import PIL  # noqa: F401
     except ImportError as error:
         raise fail("images.pillow_missing") from error
-    import transformers
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
-
     try:
-        config = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        config = {}
-    try:
-        saved = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        saved = {}
-    name = saved.get("processor_class") or config.get("processor_class")
-    known = name or PROCESSOR_MAPPING_NAMES.get(_model_type(folder))
-    found = getattr(transformers, str(known), None)
-    if found is None:
-        raise fail(
-            "images.no_processor", file=str(folder), folder=str(folder), message=f"processor_class: {known}"
-        )
-    try:
-        processor = images_only(found).from_pretrained(
+        processor = images_only(_processor_class(folder)).from_pretrained(
             str(folder), backend="pil", trust_remote_code=False, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         message = " ".join(str(error).split())[:300]
         raise fail("images.no_processor", file=str(folder), folder=str(folder), message=message) from error
     processor.tokenizer = tokenizer
@@ -119,9 +101,23 @@ def load_eyes(folder: Path, tokenizer: Any) -> Eyes | None:
     return Eyes(processor)
 
 
-def _model_type(folder: Path) -> str:
+def _processor_class(folder: Path) -> Any:
+    """Return the class that the folder names for its processor, else the one of its model type."""
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    named = (
+        _json(folder / name).get("processor_class")
+        for name in ("processor_config.json", "preprocessor_config.json")
+    )
     found = architecture.of_folder(folder)
-    return found.model_type if found else ""
+    usual = PROCESSOR_MAPPING_NAMES.get(found.model_type if found else "")
+    return getattr(transformers, str(next(filter(None, named), None) or usual))
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    found = read_json_or_none(path)
+    return found if isinstance(found, Mapping) else {}
 
 
 def images_only(processor_class: Any) -> Any:

@@ -102,7 +102,7 @@ def circumstances(
 def _tell_overlap(
     examples: Sequence[Example], answers: Sequence[heldout_rewards.Answer], ctx: Context
 ) -> None:
-    trained = {tuple(e.prompt_ids) for e in examples}
-    held = {a.prompt_ids for a in answers}
+    trained = {e.asked for e in examples}
+    held = {a.asked for a in answers}
     if shared := len(trained & held):
         ctx.warn("rounds.overlap", count=shared, total=len(held))

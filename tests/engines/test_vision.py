@@ -229,6 +229,30 @@ def test_rows_with_and_without_images_train_together(
     assert ran.outcome.summary["rows_trained"] == 24
     assert ran.ctx.series("rewards/chosen")[0] == 0
     assert ran.ctx.series("eval_loss")
+    assert ran.outcome.summary["heldout"]["answers"] == 8  # rows repeat
+
+
+def test_held_out_rewards_look_at_the_images(
+    kto: Ran, sft: Ran, pictures: dict[str, Path], run_step: Runner
+) -> None:
+    """Two prompts of the same words are told apart by their pictures, and start at a reward of zero."""
+    from swiftshell.engines import heldout_rewards
+
+    seen: list[Any] = []
+    real = heldout_rewards.HeldoutRewards._measure
+
+    def listen(self: Any, step: int, z0: float | None) -> Any:
+        seen.append((step, real(self, step, z0)))
+        return seen[-1][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heldout_rewards.HeldoutRewards, "_measure", listen)
+        inputs = {**thumbs(sft, pictures), "eval_data": data_ref(pictures["dpo"], "eval_data")}
+        ran = run_step("dpo", SETTINGS, {**inputs, "train_data": data_ref(pictures["dpo"])})
+    (_, first), (_, last) = seen[0], seen[-1]
+    assert set(first.ratios) == {0.0}
+    assert any(last.ratios)
+    assert len(first.ratios) == ran.outcome.summary["heldout"]["answers"] == 16
 
 
 def test_text_rows_train_a_model_that_sees(vlm: Path, colours: dict[str, Path], run_step: Runner) -> None:
