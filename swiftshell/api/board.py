@@ -23,7 +23,7 @@ def board_facts(workspace: Workspace, lineage: str | None = None) -> dict[str, A
 
     Returns:
         `lineage`, `lineages`, `next` (the stage suggested, or None), `live` (runs that are not over) and `stages`: per
-        stage `stage`, `newest`, `number`, `running`, `possible`, `problem` (why it is not possible).
+        stage `stage`, `newest` (with its `round`, for KTO and DPO), `number`, `running`, `possible`, `problem` (why it is not possible).
     """
     board = boards.read(workspace.runs)
     lineages = board.lineages()
@@ -69,7 +69,12 @@ def _entry(entry: Entry | None) -> dict[str, Any] | None:
     if entry is None:
         return None
     return {"id": entry.id, "name": str(entry.record.get("name", "")), "run": entry.run, "kind": entry.kind,
-            "ended": entry.ended, "path": str(entry.path)}
+            "ended": entry.ended, "path": str(entry.path), "round": _round(entry)}
+
+
+def _round(entry: Entry) -> int | None:
+    """Return which round of KTO or DPO an output is; None for other stages and older records."""
+    return (entry.record.get("rounds") or {}).get("number")
 
 
 def _possible(stage: str, board: Board, lineage: str) -> dict[str, Any]:

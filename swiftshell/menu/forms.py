@@ -21,7 +21,8 @@ from swiftshell.stages import registry
 INPUTS: Mapping[str, Mapping[str, str]] = {
     "download": {"model": "model", "dataset": "dataset"},
     "sft": {"policy": "policy", "data": "train_data", "eval_data": "eval_data"},
-    "kto": {"policy": "policy", "reference": "reference", "data": "train_data", "eval_data": "eval_data"},
+    "kto": {"policy": "policy", "reference": "reference", "data": "train_data", "replay": "replay_data",
+            "eval_data": "eval_data"},
     "dpo": {"policy": "policy", "reference": "reference", "data": "train_data", "eval_data": "eval_data"},
     "merge": {"model": "adapter"},
     "infer": {"model": "model", "data": "prompts"},
@@ -91,10 +92,11 @@ def chosen(form: Form, board: Board) -> dict[str, Chosen]:
 
 def _unfilled(form: Form, option: str, problem: Problem) -> Chosen:
     named = form.named(option)
-    if named:
+    if named and not (option == "replay" and problem.code.startswith("rounds.")):
         return Chosen(str(named), t("plan.why_named", name=named))
-    about_data = problem.code.startswith("plan.data")
-    return Chosen(problem=problem if about_data == (option == "data") and option != "eval_data" else None)
+    about = "data" if problem.code.startswith("plan.data") else "replay" if problem.code.startswith("rounds.") else ""
+    is_model = option in MODEL_OPTIONS or option == "dataset"
+    return Chosen(problem=problem if option == about or (not about and is_model) else None)
 
 
 def _filled(form: Form, quick: Quick, option: str) -> Chosen:
@@ -105,7 +107,7 @@ def _filled(form: Form, quick: Quick, option: str) -> Chosen:
     whys = [quick.whys.get(name) for name in names]
     shown = [_name(name, why, quick) for name, why in zip(names, whys, strict=True)]
     reasons = dict.fromkeys(t(why[0], **why[1]) for why in whys if why)
-    return Chosen(", ".join(shown), "; ".join(reasons) if len(names) == 1 else t("menu.whole_lineage"))
+    return Chosen(", ".join(shown), "; ".join(reasons) if len(names) == 1 or option == "replay" else t("menu.whole_lineage"))
 
 
 def _name(ref: str, why: tuple[str, dict[str, Any]] | None, quick: Quick) -> str:

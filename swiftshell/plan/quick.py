@@ -217,10 +217,12 @@ def _replay(b: _Builder) -> None:
     given = b.options.replay
     if not given:
         return
+    found: list[tuple[dict[str, Any], Why]]
     if given != ROUNDS:
-        found: list[tuple[dict[str, Any], Why]] = [(data_spec(given), ("plan.why_named", {"name": given}))]
-        if b.options.columns and "path" in found[0][0]:
-            found[0][0]["columns"] = b.options.columns
+        spec: dict[str, Any] = {"starter": b.stage} if given == STARTER else data_spec(given)
+        if b.options.columns and "path" in spec:
+            spec["columns"] = b.options.columns
+        found = [(spec, ("plan.why_named", {"name": given}))]
     else:
         found = _rounds_data(b)
     for number, (spec, why) in enumerate(found, 1):

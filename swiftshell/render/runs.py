@@ -57,7 +57,9 @@ def _steps(facts: Mapping[str, Any]) -> str:
     telling = telling or next(
         (s for s in steps if s.get("result") not in (None, "succeeded", "skipped")), None
     )
-    return f"{done}/{len(steps)}" + (f" {telling['id']}" if telling is not None else "")
+    numbers = [((step.get("summary") or {}).get("rounds") or {}).get("number") or 1 for step in steps]
+    text = f"{done}/{len(steps)}" + (f" {telling['id']}" if telling is not None else "")
+    return words.with_round(text, max(numbers, default=1))
 
 
 def _started(facts: Mapping[str, Any]) -> str:

@@ -57,6 +57,11 @@ def state_word(state: str) -> str:
     return t(f"render.state.{state}") if has(f"render.state.{state}") else state
 
 
+def with_round(name: str, number: Any) -> str:
+    """Return a name with the round it is of, from the second one on."""
+    return f"{name} {t('rounds.number', number=number)}" if isinstance(number, int) and number > 1 else name
+
+
 def phase_word(phase: str) -> str:
     """Return a phase (training, loading …) in the language in force."""
     return t(f"render.phase.{phase}") if has(f"render.phase.{phase}") else phase

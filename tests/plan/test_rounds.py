@@ -207,3 +207,39 @@ def test_the_plan_checks_old_rows_too_and_shows_the_command(
     with pytest.raises(SwiftshellError) as caught:
         plan_stage(place, "kto", Options(continue_=True, data=str(new), replay="rounds"))
     assert any(p.file == str(old) for p in caught.value.problems)
+
+
+def test_the_starters_rows_can_be_replayed(workspace: Path) -> None:
+    made(workspace, "sft")
+    assert quick(workspace, replay="starter").recipe["data"]["replay"] == {"starter": "kto"}
+
+
+def test_the_board_tells_which_round_a_model_is(workspace: Path, sft: Path) -> None:
+    from swiftshell.api.board import board_facts
+    from swiftshell.menu.screens.home import _cells
+    from swiftshell.render.words import with_round
+
+    first = one_round(workspace, sft, 1, None, {})
+    one_round(workspace, sft, 2, first, {})
+    stages = {s["stage"]: s for s in board_facts(open_workspace(workspace))["stages"]}
+    assert stages["kto"]["newest"]["round"] == 2
+    assert stages["sft"]["newest"]["round"] is None
+    assert _cells(stages["kto"], None)[0] == "kto.adapter (round 2)"
+    assert with_round("kto.adapter", 1) == with_round("kto.adapter", None) == "kto.adapter"
+
+
+def test_a_round_that_is_worse_is_not_on_the_board(workspace: Path, sft: Path) -> None:
+    first = one_round(workspace, sft, 1, None, {})
+    worse = one_round(workspace, sft, 2, first, {})
+    record = artifact.read(worse)
+    assert record is not None
+    artifact.write(worse, {**record, "good": False})
+    assert newest(workspace).path == first.resolve()
+
+
+def test_the_list_of_runs_tells_the_round(capsys: pytest.CaptureFixture[str]) -> None:
+    from swiftshell.render.runs import print_runs
+
+    step = {"id": "kto", "stage": "kto", "status": "over", "result": "succeeded", "summary": {"rounds": {"number": 3}}}
+    print_runs([{"run": "r", "status": "over", "result": "succeeded", "steps": [step]}])
+    assert "(round 3)" in capsys.readouterr().out

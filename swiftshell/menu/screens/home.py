@@ -115,7 +115,7 @@ def _cells(stage: Facts, suggested: str | None) -> tuple[str, str, str]:
         return describe_step(stage["running"]), "", ""
     newest = stage["newest"]
     if newest:
-        return newest["name"], moment(newest["ended"]), _number(stage["number"])
+        return words.with_round(newest["name"], newest.get("round")), moment(newest["ended"]), _number(stage["number"])
     return t("render.board.next" if stage["stage"] == suggested else "render.board.possible"), "", ""
 
 

@@ -14,7 +14,7 @@ from swiftshell.menu.rows import Heading, Row
 from swiftshell.menu.screens.home import moment
 from swiftshell.menu.session import Session
 from swiftshell.plan.board import Board
-from swiftshell.plan.quick import STARTER, data_spec, model_spec
+from swiftshell.plan.quick import ROUNDS, STARTER, data_spec, model_spec
 
 _TYPED, _CONTINUE, _AUTO = "\0typed", "\0continue", "\0auto"
 
@@ -58,6 +58,9 @@ def _model_rows(session: Session, form: Form, board: Board, option: str) -> list
 
 def _data_rows(session: Session, form: Form, board: Board, option: str) -> list[Row[str] | Heading]:
     rows: list[Row[str] | Heading] = [_auto(form, board, option)]
+    if option == "replay":
+        rows.append(Row(ROUNDS, t("menu.replay_rounds"), note=t("menu.replay_rounds.note"),
+                        disabled="" if form.options.continue_ or form.options.policy else t("menu.replay_needs_round")))
     if option != "dataset":
         rows.append(Row(STARTER, t("menu.starter_data"), note=t("menu.starter_data.note")))
         rows += [Row(name, name) for name in forms.data_files(Path.cwd())]

@@ -37,9 +37,13 @@ def _row(facts: dict[str, Any]) -> Row[str]:
     mark = words.mark(state, unicode=has_unicode(sys.stdout))
     seconds = [s["duration_s"] for s in facts["steps"] if s.get("duration_s") is not None and not s.get("restored_from")]
     took = words.duration(sum(seconds)) if seconds else ""
-    steps = t("menu.steps", steps=", ".join(str(s["id"]) for s in facts["steps"]))
+    steps = t("menu.steps", steps=", ".join(words.with_round(str(s["id"]), _round(s)) for s in facts["steps"]))
     detail = "  ".join(part for part in (words.state_word(state), took) if part)
     return Row(facts["run"], f"{mark} {facts['run']}", detail, note=steps, style=_STYLES.get(state, ""))
+
+
+def _round(step: dict[str, Any]) -> Any:
+    return ((step.get("summary") or {}).get("rounds") or {}).get("number")
 
 
 def _act(session: Session, run_id: str) -> None:
