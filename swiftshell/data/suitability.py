@@ -163,7 +163,8 @@ def _thumbs(dpo: DataReport, kto: DataReport) -> Looked:
 
 
 def _longest(report: DataReport) -> int:
-    return round(sum(part["max"] for part in report.characters.values()) / _CHARACTERS_PER_TOKEN)
+    characters: int = sum(part["max"] for part in report.characters.values())
+    return round(characters / _CHARACTERS_PER_TOKEN)
 
 
 def decide(seen: Looked) -> Choice:

@@ -80,7 +80,8 @@ def data(step: PlanStep) -> Iterable[Problem]:
                 continue
             wanted = purpose if slot != "eval_data" or step.stage == "evaluate" else step.stage
             report = check_rows(item.path, wanted, **_reading(item))
-            step.rows[slot] = report.rows
+            # Of thumbs DPO trains on the pairs they make, and SFT on the desirable ones.
+            step.rows[slot] = report.usable if report.pairing or wanted == "sft" else report.rows
             if report.images:
                 step.image_rows[slot] = report.images["rows"]
             if slot == "train_data":
