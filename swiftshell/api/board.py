@@ -23,7 +23,8 @@ def board_facts(workspace: Workspace, lineage: str | None = None) -> dict[str, A
 
     Returns:
         `lineage`, `lineages`, `next` (the stage suggested, or None), `live` (runs that are not over) and `stages`: per
-        stage `stage`, `newest` (with its `round`, for KTO and DPO), `number`, `running`, `possible`, `problem` (why it is not possible).
+        stage `stage`, `newest` (with its `round`, for KTO and DPO), `number`, `running`, `possible`, `problem` (why it
+        is not possible).
     """
     board = boards.read(workspace.runs)
     lineages = board.lineages()
