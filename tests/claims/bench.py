@@ -26,7 +26,10 @@ class Machine:
 
     def __init__(self, path: Path, count: int = 4) -> None:
         self.path = path
+        self._guard = Path(f"{path}.guard")
         if not path.exists():
+            self._guard.touch()
+            self._guard.chmod(0o666)
             self._write([{"index": i, "uuid": uuid(i), "name": f"Fake {i}", "used_gib": 0.1, "processes": []}
                          for i in range(count)])  # fmt: skip
 
@@ -59,7 +62,7 @@ class Machine:
 
     @contextmanager
     def _changing(self) -> Iterator[list[dict[str, Any]]]:
-        guard = os.open(f"{self.path}.guard", os.O_RDWR | os.O_CREAT, 0o666)
+        guard = os.open(self._guard, os.O_RDWR)
         try:
             fcntl.flock(guard, fcntl.LOCK_EX)
             gpus = json.loads(self.path.read_text())["gpus"]
