@@ -92,6 +92,7 @@ class Check:
         }
         if self._pictures.rows:
             report.images = {"rows": self._pictures.rows, "files": len(self._pictures.files)}
+            report.images_mark = self._pictures.mark()
         left_out = set(bad_labels)
         if self._desirable is not None:
             left_out |= self._desirable.finish(report, self._complain)

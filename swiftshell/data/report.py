@@ -33,6 +33,7 @@ class DataReport:
         problems: the first `SHOWN_PER_CODE` of every code as they were found, then for every code with more of
             them one `data.and_more` with their number.
         images: number of rows with pictures and of different picture files; empty without any.
+        images_mark: changes when one of these files does; not part of the JSON form.
         characters: part (prompt, answer) → {"edges", "counts", "max", "mean"}.
     """
 
@@ -52,6 +53,7 @@ class DataReport:
     problems: list[Problem] = field(default_factory=list)
     characters: dict[str, dict[str, Any]] = field(default_factory=dict)
     images: dict[str, int] = field(default_factory=dict)
+    images_mark: str = ""
 
     @property
     def errors(self) -> list[Problem]:

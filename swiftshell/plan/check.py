@@ -84,6 +84,7 @@ def data(step: PlanStep) -> Iterable[Problem]:
             step.rows[slot] = report.usable if report.pairing or wanted == "sft" else report.rows
             if report.images:
                 step.image_rows[slot] = report.images["rows"]
+                step.image_marks[slot] = report.images_mark
             if slot == "train_data":
                 step.row_tokens = sum(part.get("mean", 0.0) for part in report.characters.values()) / _CHARACTERS_PER_TOKEN
                 step.thumbs = _weighed(report.thumbs, step.params)

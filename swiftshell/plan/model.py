@@ -64,6 +64,7 @@ class PlanStep:
     implied: bool = False  # added by the planner (a download nobody wrote down)
     rows: dict[str, int] = field(default_factory=dict)
     image_rows: dict[str, int] = field(default_factory=dict)  # rows with images, by slot
+    image_marks: dict[str, str] = field(default_factory=dict)  # what changes when one of these images does
     thumbs: dict[str, Any] = field(default_factory=dict)  # KTO: what the rows weigh (`DataReport.thumbs`)
     row_tokens: float = 0.0  # mean length of a training row, estimated from its characters
 

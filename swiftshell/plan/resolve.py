@@ -93,6 +93,7 @@ class Resolver:
         step.gpus = stage.needs(given, facts).gpus
         self.problems += check.data(step)
         self.problems += vision.check(step, self.steps)
+        step.fingerprint = vision.fingerprint_with_images(step)
         self._restore(step)
         self.sizes.estimate(step)
         self.steps.append(step)

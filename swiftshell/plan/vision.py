@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,6 +32,14 @@ def check(step: PlanStep, before: Sequence[PlanStep]) -> Iterable[Problem]:
         yield Problem("images.text_model", values, field_name=f"steps.{step.id}.inputs.train_data")
     elif found.sees and step.rows and not pictures:
         yield Problem("images.text_rows", values, severity="note")
+
+
+def fingerprint_with_images(step: PlanStep) -> str:
+    """Return the step's fingerprint with the images that its rows name: the data file alone does not change with them."""
+    if not step.image_marks:
+        return step.fingerprint
+    text = "\0".join((step.fingerprint, *(f"{slot}={mark}" for slot, mark in sorted(step.image_marks.items()))))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _unloadable(step: PlanStep) -> Iterable[Problem]:

@@ -165,3 +165,13 @@ def test_an_adapter_sees_what_its_base_sees(
     (adapter / "ARTIFACT.json").write_text(json.dumps(record))
     found = plan(workspace, model={"path": str(adapter)}, rows=rows(), steps=HERE)
     assert found.steps[0].image_rows == {"train_data": 1}
+
+
+def test_another_image_behind_the_same_rows_is_other_work(
+    workspace: Path, rows: Callable[..., Path], tmp_path: Path
+) -> None:
+    parts = {"model": {"path": str(model(tmp_path, QWEN_VL))}, "rows": rows(), "steps": HERE}
+    before, again = (plan(workspace, **parts).steps[0].fingerprint for _ in range(2))
+    assert before == again
+    (tmp_path / "a.png").write_bytes(PIXEL + b"\0")
+    assert plan(workspace, **parts).steps[0].fingerprint != before
