@@ -31,9 +31,47 @@ class SwiftApp:
     def __init__(self, config: Mapping[str, Any] | str | os.PathLike[str], *,
                  workspace: str | os.PathLike[str] | None = None) -> None:
         self.notes: list[Problem] = []
+        self._whys: dict[str, Any] = {}
+        self._lineage = ""
         self._workspace = workspace
         self._recipe = self._read(config)
         self.run_id: str | None = None
+
+    @classmethod
+    def next_round(cls, stage: str = "kto", *, data: str | os.PathLike[str] | None = None,
+                   eval_data: str | os.PathLike[str] | None = None, replay: bool | str | os.PathLike[str] = False,
+                   columns: Mapping[str, str] | None = None, params: Mapping[str, Any] | None = None,
+                   lineage: str | None = None, workspace: str | os.PathLike[str] | None = None) -> SwiftApp:
+        """Return the next round of KTO or DPO: it starts from the last one and keeps its reference.
+
+        Args:
+            stage: `kto` or `dpo`.
+            data: the new rows; default: the starter's on the starter's lineage.
+            eval_data: held-out rows; default: those of the last round, so that both are compared on the same.
+            replay: true for rows that earlier rounds were trained on, or a file of rows (KTO).
+            columns: our names of columns to those in `data`.
+            params: settings of the stage.
+            lineage: default: the one worked on last.
+            workspace: the folder that holds the runs.
+
+        Raises:
+            SwiftshellError: there is no round to go on from.
+        """
+        from swiftshell.plan import board as boards
+        from swiftshell.plan.quick import ROUNDS, Options, build
+        from swiftshell.run.workspace import open_workspace
+
+        def text(path: str | os.PathLike[str] | None) -> str | None:
+            return None if path is None else os.fspath(path)
+
+        again = ROUNDS if replay is True else text(replay) if replay else None
+        options = Options(continue_=True, data=text(data), eval_data=text(eval_data), replay=again, lineage=lineage,
+                          columns=dict(columns or {}), params=dict(params or {}))
+        place = open_workspace(None if workspace is None else Path(workspace), create=False)
+        quick = build(stage, boards.read(place.runs), options)
+        app = cls(quick.recipe, workspace=workspace)
+        app._whys, app._lineage = quick.whys, quick.lineage
+        return app
 
     def _read(self, config: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
         from swiftshell.api.legacy import recipe_from_config
@@ -64,7 +102,8 @@ class SwiftApp:
         from swiftshell.run.workspace import open_workspace
 
         workspace = open_workspace(None if self._workspace is None else Path(self._workspace))
-        return plan_recipe(workspace, self._recipe, command="SwiftApp(config).run()  #", notes=self.notes)
+        return plan_recipe(workspace, self._recipe, command="SwiftApp(config).run()  #", notes=self.notes,
+                           whys=self._whys, lineage=self._lineage)
 
     def run(self, *, wait: bool = True, show: bool = True) -> dict[str, Any]:
         """Start the work and, unless `wait` is false, follow it to its end.
@@ -101,6 +140,29 @@ class SwiftApp:
             unsaid = Problem("run.not_succeeded", {"run": handle.id, "result": facts["result"]})
             raise SwiftshellError(problems or [unsaid], exit_code)
         return facts
+
+    def report(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Write the report of the run as one HTML page and return its path.
+
+        Args:
+            path: where to; default: `report.html` in the run's folder.
+
+        Raises:
+            SwiftshellError: nothing was run yet.
+            OSError: it cannot be written.
+        """
+        from swiftshell.api.report import report_facts
+        from swiftshell.api.runs import find_run
+        from swiftshell.errors import fail
+        from swiftshell.render.report import write_report
+        from swiftshell.run.workspace import open_workspace
+
+        if self.run_id is None:
+            raise fail("report.nothing_run")
+        run = find_run(open_workspace(None if self._workspace is None else Path(self._workspace)), self.run_id)
+        target = Path(path).expanduser().absolute() if path is not None else run.root / "report.html"
+        write_report(report_facts(run), target)
+        return str(target)
 
     def _follow(self, handle: Any, show: bool) -> None:
         from swiftshell.jobs.control import wait

@@ -243,3 +243,28 @@ def test_the_list_of_runs_tells_the_round(capsys: pytest.CaptureFixture[str]) ->
     step = {"id": "kto", "stage": "kto", "status": "over", "result": "succeeded", "summary": {"rounds": {"number": 3}}}
     print_runs([{"run": "r", "status": "over", "result": "succeeded", "steps": [step]}])
     assert "(round 3)" in capsys.readouterr().out
+
+
+def test_python_plans_the_same_next_round(workspace: Path, sft: Path, tmp_path: Path) -> None:
+    from swiftshell import SwiftApp
+
+    old, new = thumbs(tmp_path / "old.jsonl"), thumbs(tmp_path / "new.jsonl", 8)
+    one_round(workspace, sft, 1, None, {"train_data": given(old), "eval_data": given(old)})
+    app = SwiftApp.next_round(data=new, replay=True, params={"replay_ratio": 0.5}, workspace=workspace)
+    step = app.plan()["steps"][0]
+    assert step["inputs"]["policy"][0]["path"] == str(newest(workspace).path)
+    assert step["inputs"]["reference"][0]["path"] == str(sft)
+    assert [i["name"] for i in step["inputs"]["replay_data"]] == [str(old)]
+    assert step["inputs"]["eval_data"][0]["name"] == str(old)
+    assert step["inputs"]["eval_data"][0]["why"]["code"] == "rounds.why_held_out"
+    assert step["params"]["replay_ratio"] == 0.5
+    assert step["lineage"] == "mine"
+
+
+def test_python_reports_on_what_it_ran_only(tmp_path: Path) -> None:
+    from swiftshell import SwiftApp
+
+    app = SwiftApp({"model_type": "starter", "train_type": "sft", "dataset": "starter"}, workspace=tmp_path)
+    with pytest.raises(SwiftshellError) as caught:
+        app.report()
+    assert caught.value.problems[0].code == "report.nothing_run"
