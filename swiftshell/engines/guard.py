@@ -24,7 +24,8 @@ PROBE = "kl/probe"  # nats per generated token
 GRADIENTS_GONE = 4.0
 # A fall of the desirable answers is excused while the undesirable ones fall this many times as far: that is KTO at work.
 EXCUSED_RATIO = 2.0
-# No ratio excuses a fall of this many times the limit: the policy then forgets what it was.
+# The excuse reaches to this many times the limit: beyond, the policy forgets what it was. The same for a KL that is high
+# while desirable answers gain more still, as when a base model learns a style by KTO alone.
 HARD_LIMIT = 3.0
 # Both classes must have lost this share of the limit within half a window before their falling together means something.
 FALL_SHARE = 0.1
@@ -55,7 +56,7 @@ class State:
     """All a guard remembers; plain numbers, so that JSON gives back exactly the same.
 
     Attributes:
-        averages: metric name -> exponential moving average.
+        averages: metric name -> exponential moving averages of value times tokens, and of tokens.
         start: metric name -> first value seen: a policy that continues an earlier round does not start at 0.
         bad_steps: optimizer steps in a row that were out of bounds.
         window: the newest averages of both classes, oldest first, one entry for each log.
@@ -63,7 +64,7 @@ class State:
         last_step: optimizer step of the newest log.
     """
 
-    averages: dict[str, float] = field(default_factory=dict)
+    averages: dict[str, list[float]] = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)
     bad_steps: int = 0
     window: list[list[float]] = field(default_factory=list)
@@ -93,7 +94,7 @@ class Guard:
         if not all(math.isfinite(v) for v in (loss, *watched.values())):
             return Trip("guard.not_finite", step, None, None)
         for name, value in watched.items():
-            self._average(name, value, steps)
+            self._average(name, value, self._tokens(name, logged), steps)
         self._remember_window()
         found = self._out_of_bounds(step)
         self.state.bad_steps = self.state.bad_steps + steps if found else 0
@@ -110,7 +111,7 @@ class Guard:
         return (
             self.state.bad_steps == 0
             and self._fallen() >= self._floor() / 2
-            and self._kl() <= s.max_kl / 2
+            and self._kl() <= self._ceiling() / 2
             and (self.state.probe or 0.0) <= s.max_kl / 2
             and self.beta * self._get(KL_SEQUENCE) <= GRADIENTS_GONE / 2
         )
@@ -128,11 +129,25 @@ class Guard:
         """Go on from a state that `as_json` gave."""
         self.state = State(**data)
 
-    def _average(self, name: str, value: float, steps: int) -> None:
+    def _tokens(self, name: str, logged: Mapping[str, float]) -> float:
+        """Return the mean tokens of the sequences that a per-token number speaks of; 1 where that cannot be told."""
+        per_sequence, scale = {
+            CHOSEN: ("rewards/chosen", self.beta),
+            REJECTED: ("rewards/rejected", self.beta),
+            KL_TOKEN: (KL_SEQUENCE, 1.0),
+        }.get(name, (name, 1.0))
+        total, per_token = logged.get(per_sequence, 0.0) / scale, logged[name]
+        return total / per_token if per_token and total / per_token > 0 else 1.0
+
+    def _average(self, name: str, value: float, tokens: float, steps: int) -> None:
+        """Average over tokens, not batches: batches hold answers of one length, and a few tokens tell little."""
         self.state.start.setdefault(name, value)
         old = self.state.averages.get(name)
-        kept = (1 - 2 / (self.settings.smoothing_steps + 1)) ** steps
-        self.state.averages[name] = value if old is None else kept * old + (1 - kept) * value
+        kept = (1 - 2 / (self.settings.smoothing_steps + 1)) ** steps if old else 0.0
+        sums = old or [0.0, 0.0]
+        self.state.averages[name] = [
+            kept * o + (1 - kept) * n for o, n in zip(sums, (value * tokens, tokens), strict=True)
+        ]
 
     def _remember_window(self) -> None:
         if CHOSEN in self.state.averages and REJECTED in self.state.averages:
@@ -140,11 +155,17 @@ class Guard:
             del self.state.window[: -_window_length(self.settings)]
 
     def _get(self, name: str) -> float:
-        return self.state.averages.get(name, 0.0)
+        total, tokens = self.state.averages.get(name, (0.0, 1.0))
+        return total / tokens
 
     def _fallen(self) -> float:
         """Return what the desirable answers lost per token since the start, or against the reference if that is less."""
         return self._get(CHOSEN) - min(0.0, self.state.start.get(CHOSEN, 0.0))
+
+    def _ceiling(self) -> float:
+        """Return how high the KL may be: higher while desirable answers gain more than answers to other prompts do."""
+        gained = self._get(CHOSEN) - max(0.0, self.state.start.get(CHOSEN, 0.0))
+        return self.settings.max_kl * (HARD_LIMIT if gained >= self._kl() else 1.0)
 
     def _kl(self) -> float:
         return self._get(KL_TOKEN) - max(0.0, self.state.start.get(KL_TOKEN, 0.0))
@@ -153,8 +174,8 @@ class Guard:
         s = self.settings
         if self._fallen() < self._floor():
             return Trip("guard.chosen_fell", step, self._fallen(), self._floor())
-        if self._kl() > s.max_kl:
-            return Trip("guard.kl_high", step, self._kl(), s.max_kl)
+        if self._kl() > self._ceiling():
+            return Trip("guard.kl_high", step, self._kl(), self._ceiling())
         if self.state.probe is not None and self.state.probe > s.max_kl:
             return Trip("guard.probe_high", step, self.state.probe, s.max_kl)
         if self.beta * self._get(KL_SEQUENCE) > GRADIENTS_GONE:

@@ -56,7 +56,13 @@ def test_the_kl_that_trl_shows_plays_no_part() -> None:
 def test_a_growing_kl_trips() -> None:
     _, trip = feed([row(chosen=0.1, kl=0.02 * i) for i in range(60)])
     assert trip is not None
-    assert trip.code == "guard.kl_high"
+    assert (trip.code, trip.limit) == ("guard.kl_high", 0.15)
+
+
+def test_a_kl_below_what_desirable_answers_gain_is_let_pass_further() -> None:
+    """KTO on a base model without an SFT raises the likelihood of everything in the new style, the good answers most."""
+    assert feed([row()] + [row(chosen=0.8, rejected=-0.2, kl=0.3)] * 60)[1] is None
+    assert feed([row()] + [row(chosen=0.8, rejected=-0.2, kl=0.6)] * 60)[1] is not None
 
 
 def test_flat_gradients_trip() -> None:
@@ -91,12 +97,20 @@ def test_a_deeper_fall_is_excused_only_by_a_still_deeper_one_of_the_others() -> 
 def test_a_number_that_is_not_finite_trips_at_once(bad: float, name: str) -> None:
     guard, trip = feed([row(), {**row(), name: bad}])
     assert trip == Trip("guard.not_finite", 2, None, None)
-    assert all(math.isfinite(v) for v in guard.state.averages.values())
+    assert all(math.isfinite(v) for pair in guard.state.averages.values() for v in pair)
 
 
 def test_a_single_odd_batch_trips_nothing() -> None:
     rows = [row()] * 10 + [row(chosen=-0.5, rejected=-0.5)] + [row()] * 20
     assert feed(rows)[1] is None
+
+
+def test_a_batch_of_few_tokens_counts_for_few() -> None:
+    """Batches hold answers of one length: what the shortest ones lost per token says little about the whole."""
+    short = {**row(chosen=-0.9, rejected=-0.9), "rewards/chosen": -0.9 * 2 * 0.1, "rewards/rejected": -0.9 * 2 * 0.1}
+    long = {**row(chosen=0.01, rejected=-0.02), "rewards/chosen": 0.01 * 60 * 0.1, "rewards/rejected": -0.02 * 60 * 0.1}
+    assert feed([long, long, short] * 30)[1] is None
+    assert feed([long, long, {**short, "rewards/chosen": -0.9 * 60 * 0.1, "rewards/rejected": -0.9 * 60 * 0.1}] * 30)[1]
 
 
 def test_what_is_not_logged_is_not_judged() -> None:
