@@ -36,6 +36,8 @@ def print_report(
         facts.add_row(t("render.data.classes"), _classes(report["classes"]))
     if report.get("thumbs"):
         facts.add_row(t("render.data.thumbs"), thumbs_words(report["thumbs"]))
+    if images := report.get("images"):
+        facts.add_row(t("images.label"), t("images.in_data", rows=images["rows"], files=images["files"]))
     if report.get("counts"):
         counts = sorted(report["counts"].items(), key=lambda item: -item[1])
         facts.add_row(t("render.data.found"), ", ".join(f"{code} × {n}" for code, n in counts))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -335,3 +337,23 @@ def test_the_shared_rows_with_images(vlm: Path, shared_data: Path, run_step: Run
     ran = run_step("kto", {**SETTINGS, "max_length": 200}, inputs)
     assert ran.ctx.series("rewards/chosen")[0] == 0
     assert ran.outcome.artifacts["adapter"]["dataset"]["images"]["rows"] == 16
+
+
+def test_one_command_from_a_model_folder_and_a_data_file(
+    vlm: Path, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    """Plan, runner, worker and engine, as a person starts them; SFT first, KTO finds its model on the board."""
+    for stage, source in (("sft", ["--model", str(vlm)]), ("kto", [])):
+        settings = [f"--set={name}={value}" for name, value in SETTINGS.items() if name != "lora"]
+        command = [sys.executable, "-m", "swiftshell", "run", stage, *source, "--data", str(pictures[stage])]
+        done = subprocess.run(
+            [*command, *settings, "--yes", "--plain", "--lang", "en", "-w", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "note[train.reference_proven]: reference checked before the first step: it is sft.adapter" in (
+        done.stdout + done.stderr
+    )
