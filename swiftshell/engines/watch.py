@@ -10,6 +10,7 @@ from typing import Any
 from swiftshell.engines import heldout_rewards, rounds, training
 from swiftshell.engines.heldout_rewards import HeldoutRewards
 from swiftshell.engines.loading import Precision
+from swiftshell.engines.reward_numbers import Answer, answers_of
 from swiftshell.engines.rows import Example, Prepared
 from swiftshell.engines.verdicts import Circumstances, Held, VerdictCallback
 from swiftshell.errors import Problem
@@ -39,7 +40,7 @@ class Watch:
         about: Circumstances,
     ) -> None:
         self._trainer, self._request, self._ctx = trainer, request, ctx
-        answers = heldout_rewards.answers_of(evaluation, request.seed)
+        answers = answers_of(evaluation, request.seed)
         self._heldout = HeldoutRewards(trainer, answers, tokenizer, precision, ctx) if answers else None
         self._verdicts = VerdictCallback(ctx, about, self._held)
         self.summary: dict[str, Any] = {}
@@ -85,7 +86,7 @@ def circumstances(
     batches: int = 0,
 ) -> Circumstances:
     """Return what is known of a training beside its curves."""
-    answers = heldout_rewards.answers_of(evaluation, request.seed)
+    answers = answers_of(evaluation, request.seed)
     desirable = sum(a.desirable for a in answers)
     return Circumstances(
         beta=request.params.beta,
@@ -100,7 +101,7 @@ def circumstances(
 
 
 def _tell_overlap(
-    examples: Sequence[Example], answers: Sequence[heldout_rewards.Answer], ctx: Context
+    examples: Sequence[Example], answers: Sequence[Answer], ctx: Context
 ) -> None:
     trained = {e.asked for e in examples}
     held = {a.asked for a in answers}

@@ -172,7 +172,7 @@ def _held_out(told: Json | None) -> str:
             continue
         known = (told.get("intervals") or {}).get(name)
         change = (told.get("change") or {}).get(name)
-        picture = interval(*known, 0.0, 1.0, 0.5) if known and None not in known else ""
+        picture = interval(known[0], known[1], known[2], 0.0, 1.0, 0.5) if known and None not in known else ""
         between = f"{_n(known[1])} – {_n(known[2])}" if known and None not in known else ""
         moved = (
             f"{change[0]:+.3f} [{change[1]:+.3f}, {change[2]:+.3f}]" if change and None not in change else ""

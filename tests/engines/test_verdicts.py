@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from swiftshell.engines.heldout_rewards import Answer, Groups, answers_of, numbers_of, spearman
 from swiftshell.engines.metrics import over_all
+from swiftshell.engines.reward_numbers import Answer, Groups, answers_of, numbers_of, spearman
 from swiftshell.engines.rows import Example
 from swiftshell.engines.verdicts import Chart, Circumstances, VerdictCallback, read
 from swiftshell.i18n import has
