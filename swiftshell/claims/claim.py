@@ -7,8 +7,7 @@ was chosen, after the GPUs' own locks are held. Whatever changed in between show
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from swiftshell.claims import decide, holders, reason, tickets, view
@@ -206,18 +205,22 @@ def allowed_gpus(found: Sequence[Gpu], count: int) -> tuple[str, ...]:
     return () if len(left) == len(found) else tuple(g.uuid for g in left)
 
 
-@contextmanager
-def once(want: Want) -> Iterator[Grant | Problem]:
-    """Look once without waiting: for a process that lives only as long as the block (chat)."""
-    claimer = Claimer(find(), want)
-    grant: Grant | Problem | None = None
+def at_once(want: Want, patience_s: float = 1.5) -> Grant | Problem:
+    """Claim without queueing, for a person who sits and waits: a GPU that is changing hands may take a moment.
+
+    Raises:
+        SwiftshellError: there is no area fit for claims.
+        OSError: the area cannot be read or written.
+    """
+    claimer, end = Claimer(find(), want), time.monotonic() + patience_s
     try:
-        grant = claimer.attempt()
-        yield grant
+        while True:
+            answer = claimer.attempt()
+            if isinstance(answer, Grant) or answer.code != "gpus.wait_moment" or time.monotonic() >= end:
+                return answer
+            time.sleep(0.1)
     finally:
         claimer.close()
-        if isinstance(grant, Grant):
-            grant.close()
 
 
 def hidden_gpus() -> dict[str, str]:

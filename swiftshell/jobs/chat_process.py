@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swiftshell.claims.claim import Grant
 from swiftshell.errors import EXIT_STAGE, Problem, SwiftshellError, fail
+from swiftshell.jobs import reserve
 
 _MODULE = "swiftshell.engines.transformers_chat"
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
@@ -29,10 +31,10 @@ class ChatProcess:
         last: facts about the last answer: tokens, seconds, finish_reason.
     """
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], log: Path, grant: Grant | None = None) -> None:
         self.facts: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
-        self._process, self._log = process, log
+        self._process, self._log, self._grant = process, log, grant
         self._answering = False
 
     @classmethod
@@ -40,17 +42,26 @@ class ChatProcess:
               python: str | None = None) -> ChatProcess:
         """Start the engine on a model or adapter folder and wait until it can answer.
 
+        Where the machine has GPUs it gets one of its own, held until the conversation ends.
+
         Raises:
-            SwiftshellError: the model cannot be loaded, or the process ended.
+            SwiftshellError: the model cannot be loaded, the process ended, or all GPUs are in use.
         """
         if not any((model_folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise fail("infer.not_a_model", file=str(model_folder), folder=str(model_folder))
         command = [python or sys.executable, "-P", "-m", _MODULE, str(model_folder), "--device", device, "--dtype", dtype]
+        grant = reserve.for_conversation(model_folder.name) if device != "cpu" else None
         handle, name = tempfile.mkstemp(prefix="swiftshell-chat-", suffix=".log")
-        with os.fdopen(handle, "wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                                       encoding="utf-8", bufsize=1, env=_environment(name))
-        chat = cls(process, Path(name))
+        try:
+            with os.fdopen(handle, "wb") as log:
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                                           encoding="utf-8", bufsize=1, pass_fds=grant.fds if grant else (),
+                                           env={**_environment(name), **(grant.env if grant else {})})
+        except OSError:
+            if grant is not None:
+                grant.close()
+            raise
+        chat = cls(process, Path(name), grant)
         try:
             reply = chat._reply()
             if "error" in reply:
@@ -109,6 +120,8 @@ class ChatProcess:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+        if self._grant is not None:
+            self._grant.close()
         if not keep_log:
             self._log.unlink(missing_ok=True)
 
