@@ -105,8 +105,11 @@ Reader = Callable[[Chart, Held, Circumstances], "Verdict | None"]
 def read(chart: Chart, held: Held, about: Circumstances) -> list[Verdict]:
     """Return what the chart says, gravest first; `healthy` or `unclear` if nothing is wrong."""
     found = [v for reader in _READERS if (v := reader(chart, held, about)) is not None]
-    if any(v.code == "verdict.collapse" for v in found):
+    codes = {v.code for v in found}
+    if "verdict.collapse" in codes:
         found = [v for v in found if v.code != "verdict.both_fall"]
+    if codes & {"verdict.not_told_apart", "verdict.nothing_learned"}:  # nothing was learned that could be inverted
+        found = [v for v in found if v.code != "verdict.inverted"]
     return found or [_well(chart, held, about)]
 
 
@@ -135,7 +138,8 @@ def _fallen(chart: Chart, held: Held, about: Circumstances) -> tuple[float, floa
         return None
     chosen, rejected = (float(n or 0.0) - min(0.0, float(t or 0.0)) for n, t in zip(now, then, strict=True))
     limit = _LOST_PER_TOKEN * (HARD_LIMIT if rejected <= EXCUSED_RATIO * min(0.0, chosen) else 1.0)
-    kept = held and held[-1].get("reward_chosen", -1.0) >= min(0.0, held[0].get("reward_chosen", 0.0))
+    measured = len(held) > 1 and "reward_chosen" in held[-1]
+    kept = measured and held[-1]["reward_chosen"] >= min(0.0, held[0].get("reward_chosen", 0.0))
     return None if chosen >= limit or kept else (chosen, rejected)
 
 

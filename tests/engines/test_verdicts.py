@@ -159,6 +159,11 @@ def test_labels_that_tell_nothing_apart() -> None:
     assert codes(chart(noise=0.05, **alike)) == ["not_told_apart"]
 
 
+def test_random_labels_are_not_called_inverted() -> None:
+    alike = {"loss": 0.571, "rewards_chosen": -0.1, "rewards_rejected": -0.1, "rewards_margins": 0.0}
+    assert codes(chart(noise=0.05, **alike), held(0.5, 0.42)) == ["not_told_apart"]
+
+
 def test_inverted_labels_show_on_held_out_rows_only() -> None:
     assert codes(chart(**HEALTHY), held(0.5, 0.2)) == ["inverted"]
     few = replace(ABOUT, desirable=4, undesirable=4)
