@@ -76,6 +76,24 @@ def _gpu() -> Iterator[dict[str, str]]:
     cpu_build = "+cpu" in (_version("torch") or "")
     if found and cpu_build:
         yield _finding("gpu", "bad", "gpu_cpu_torch", "gpu_cpu_torch_todo")
+    if found != []:
+        yield _claims()
+
+
+def _claims() -> dict[str, str]:
+    """Say between whom reservations of GPUs hold."""
+    from swiftshell.claims.area import find
+    from swiftshell.errors import SwiftshellError
+    from swiftshell.i18n import hint_of, what
+
+    try:
+        area = find(create=False)
+    except SwiftshellError as error:
+        problem = error.problems[0]
+        return {"check": t("doctor.claims"), "verdict": "bad", "found": what(problem), "todo": hint_of(problem)}
+    if area.shared:
+        return _finding("claims", "ok", "claims_shared", path=area.root)
+    return _finding("claims", "warn", "claims_own", "claims_own_todo", path=area.root)
 
 
 def _serve() -> Iterator[dict[str, str]]:

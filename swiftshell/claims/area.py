@@ -92,7 +92,7 @@ def _own_root(env: Mapping[str, str]) -> Path:
     state = env.get("XDG_STATE_HOME", "")
     home = Path(state) if state.startswith("/") else Path(env.get("HOME") or "~").expanduser() / ".local" / "state"
     root = home / "swiftshell" / "claims"
-    return root if filesystem(root) not in _NETWORK else Path(f"/var/tmp/swiftshell-{os.getuid()}/claims")
+    return root if not is_network(root) else Path(f"/var/tmp/swiftshell-{os.getuid()}/claims")
 
 
 def _check_own(area: Area) -> None:
@@ -133,9 +133,13 @@ def _check_version(area: Area) -> None:
 
 
 def _check_local(area: Area) -> None:
-    kind = filesystem(area.root)
-    if kind in _NETWORK:
-        raise _unusable("gpus.area_not_local", area, filesystem=kind)
+    if is_network(area.root):
+        raise _unusable("gpus.area_not_local", area, filesystem=filesystem(area.root))
+
+
+def is_network(path: Path) -> bool:
+    """Tell whether a path lies where locks do not hold."""
+    return filesystem(path) in _NETWORK
 
 
 def _unusable(code: str, area: Area, **values: object) -> SwiftshellError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 VERBS = {
     verb: f"swiftshell.cli.{verb}"
     for verb in ("run", "resume", "stop", "jobs", "queue", "gpus", "logs", "attach", "runs", "report", "chat", "infer",
-                 "serve", "data", "recipes", "doctor", "explain")
+                 "serve", "data", "recipes", "doctor", "explain", "admin")
 }
 
 
