@@ -1,4 +1,4 @@
-"""A random Qwen2-VL of about half a million parameters, and pictures to show it: everything made here, in seconds."""
+"""A random Qwen2-VL (or a sibling) of 0.2 million parameters, and pictures to show it: everything made here, in seconds."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ _TEXTS = (
 _PIXELS = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}
 
 
-def build_vlm(folder: Path, *, context: int = 256) -> Path:
-    """Write the model with its tokenizer and the configuration of its image processor."""
+def build_vlm(folder: Path, *, context: int = 256, family: str = "qwen2_vl") -> Path:
+    """Write the model with its tokenizer and the configuration of its image processor.
+
+    `family` is qwen2_vl, qwen2_5_vl or llava.
+    """
     import torch
+    import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -51,60 +54,114 @@ def build_vlm(folder: Path, *, context: int = 256) -> Path:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
     )
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     mark = {name: tokenizer.convert_tokens_to_ids(name) for name in _SPECIAL}
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": context,
+        "initializer_range": 0.1,
+        "bos_token_id": None,
+        "eos_token_id": mark["<|im_end|>"],
+        "pad_token_id": mark["<|endoftext|>"],
+    }
     torch.manual_seed(0)
-    config = Qwen2VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": context,
-            "initializer_range": 0.1,
-            "bos_token_id": None,
-            "eos_token_id": mark["<|im_end|>"],
-            "pad_token_id": mark["<|endoftext|>"],
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
-        },
-        vision_config={
-            "depth": 2,
-            "embed_dim": 32,
-            "hidden_size": 64,
-            "num_heads": 2,
-            "mlp_ratio": 2,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-        },
+    model, files = _llava(text, mark) if family == "llava" else _qwen(family, text, mark)
+    model.save_pretrained(folder)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    return folder
+
+
+Files = dict[str, dict[str, Any]]
+
+
+def _qwen(family: str, text: dict[str, Any], mark: dict[str, int]) -> tuple[Any, Files]:
+    import transformers
+
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    eyes: dict[str, Any] = {
+        "depth": 2,
+        "num_heads": 2,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+    if family == "qwen2_vl":
+        name, eyes = "Qwen2VL", {**eyes, "embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2}
+    else:
+        name = "Qwen2_5_VL"
+        eyes |= {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "out_hidden_size": 64,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        }
+    config = getattr(transformers, f"{name}Config")(
+        text_config={**text, "rope_parameters": rope},
+        vision_config=eyes,
         image_token_id=mark["<|image_pad|>"],
         video_token_id=mark["<|video_pad|>"],
         vision_start_token_id=mark["<|vision_start|>"],
         vision_end_token_id=mark["<|vision_end|>"],
         tie_word_embeddings=True,
     )
-    Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps(
-            {
-                "image_processor_type": "Qwen2VLImageProcessor",
-                "processor_class": "Qwen2VLProcessor",
-                "size": _PIXELS,
-                "patch_size": 14,
-                "temporal_patch_size": 2,
-                "merge_size": 2,
-            },
-            indent=2,
-        ),
-        encoding="utf-8",
+    preprocessor = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": f"{name}Processor",
+        "size": _PIXELS,
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+    }
+    made = getattr(transformers, f"{name}ForConditionalGeneration")(config)
+    return made, {"preprocessor_config.json": preprocessor}
+
+
+def _llava(text: dict[str, Any], mark: dict[str, int]) -> tuple[Any, Files]:
+    """A model whose pictures all have one size, so one number of tokens, and whose processor has settings of its own."""
+    import transformers
+
+    eyes = transformers.CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        projection_dim=32,
     )
-    return folder
+    config = transformers.LlavaConfig(
+        text_config=transformers.LlamaConfig(**text),
+        vision_config=eyes,
+        image_token_index=mark["<|image_pad|>"],
+        vision_feature_layer=-2,
+        tie_word_embeddings=True,
+    )
+    preprocessor = {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": "LlavaProcessor",
+        "size": {"shortest_edge": 28},
+        "crop_size": {"height": 28, "width": 28},
+    }
+    processor = {
+        "processor_class": "LlavaProcessor",
+        "image_token": "<|image_pad|>",
+        "patch_size": 14,
+        "vision_feature_select_strategy": "default",
+        "num_additional_image_tokens": 1,
+    }
+    made = transformers.LlavaForConditionalGeneration(config)
+    return made, {"preprocessor_config.json": preprocessor, "processor_config.json": processor}
 
 
 def draw(folder: Path, count: int = 8) -> list[tuple[Path, str]]:
