@@ -75,8 +75,14 @@ class State:
 class Guard:
     """Watch one leg of a training: feed `observe` with what was logged; it returns a Trip when training must stop."""
 
-    def __init__(self, settings: Settings, beta: float, *, first_step: int = 0,
-                 start: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        beta: float,
+        *,
+        first_step: int = 0,
+        start: Mapping[str, float] | None = None,
+    ) -> None:
         self.settings, self.beta = settings, beta
         self.state = State(start=dict(start or {}), last_step=first_step)
 
@@ -198,7 +204,9 @@ class Guard:
         half = len(window) // 2
         if len(window) < _window_length(self.settings) or self._fallen() >= 0:
             return None
-        older, newer = ([fmean(w[i] for w in part) for i in (0, 1)] for part in (window[:half], window[half:]))
+        older, newer = (
+            [fmean(w[i] for w in part) for i in (0, 1)] for part in (window[:half], window[half:])
+        )
         chosen, rejected = newer[0] - older[0], newer[1] - older[1]
         enough = self.settings.min_chosen_logratio * FALL_SHARE
         falling = max(chosen, rejected) < enough and window[-1][0] < newer[0] and window[-1][1] < newer[1]

@@ -26,7 +26,9 @@ class GeneratedProbe:
         prompts: token ids; each short enough for an answer to fit.
     """
 
-    def __init__(self, trainer: Any, prompts: Sequence[Sequence[int]], precision: Precision, seed: int) -> None:
+    def __init__(
+        self, trainer: Any, prompts: Sequence[Sequence[int]], precision: Precision, seed: int
+    ) -> None:
         self._trainer, self._prompts, self._precision, self._seed = trainer, list(prompts), precision, seed
 
     def measure(self) -> float:
@@ -68,5 +70,7 @@ def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
 
 def choose_prompts(data_set: Any, count: int, room_tokens: int) -> list[list[int]]:
     """Return up to `count` different prompts spread evenly over the data, none longer than what leaves room to answer."""
-    prompts = [list(p) for p in dict.fromkeys(tuple(p) for p in data_set["prompt_ids"]) if len(p) <= room_tokens]
+    prompts = [
+        list(p) for p in dict.fromkeys(tuple(p) for p in data_set["prompt_ids"]) if len(p) <= room_tokens
+    ]
     return [prompts[i * len(prompts) // count] for i in range(count)] if len(prompts) > count else prompts

@@ -30,8 +30,16 @@ class GuardCallback(TrainerCallback, ExportableState):
         measure: returns the KL on generated answers; None: not asked for.
     """
 
-    def __init__(self, guard: Guard, ctx: Context, place: Path, *, offset: int, every: int,
-                 measure: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        ctx: Context,
+        place: Path,
+        *,
+        offset: int,
+        every: int,
+        measure: Callable[[], float] | None = None,
+    ) -> None:
         self.guard, self.trip = guard, None
         self._ctx, self._place, self._offset, self._every, self._measure = ctx, place, offset, every, measure
         self._aside: list[dict[str, Any]] = []
@@ -40,7 +48,10 @@ class GuardCallback(TrainerCallback, ExportableState):
     trip: Trip | None
 
     def state(self) -> dict[str, Any]:
-        return {"args": {}, "attributes": {"guard": self.guard.as_json(), "aside": [dict(e) for e in self._aside]}}
+        return {
+            "args": {},
+            "attributes": {"guard": self.guard.as_json(), "aside": [dict(e) for e in self._aside]},
+        }
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self._output_dir = Path(args.output_dir)
@@ -48,8 +59,8 @@ class GuardCallback(TrainerCallback, ExportableState):
         if told:
             self.guard.restore(told["attributes"]["guard"])
             self._aside = told["attributes"]["aside"]
-            if not self._every:
-                self._put_aside(state.global_step)  # the checkpoint was written before it could be listed in itself
+            if not self._every:  # the checkpoint was written before it could be listed in itself
+                self._put_aside(state.global_step)
         else:
             shutil.rmtree(self._place / "snapshots", ignore_errors=True)
             if self._every and not self._offset:
@@ -67,7 +78,9 @@ class GuardCallback(TrainerCallback, ExportableState):
             self.guard.observe_probe(value)
             self._ctx.metric(PROBE, value, self._offset + step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         if self.trip is not None or LOSS not in (logs or {}):
             return
         numbers = {n: float(v) for n, v in (logs or {}).items() if is_metric(n, v)}

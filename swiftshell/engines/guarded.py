@@ -50,14 +50,18 @@ class Guarded:
         """Add the legs to the summary; after giving up the result is kept and not called good."""
         if self._legs is None:
             return outcome
-        told = self._legs.as_json()
-        outcome.summary["guard"] = {"legs": told["legs"], "restarts": len(told["legs"]) - 1, "gave_up": told["gave_up"]}
-        if self._legs.gave_up is not None:
-            outcome.gate.append(
-                Problem("guard.gave_up", {"restarts": len(told["legs"]) - 1, "step": self._legs.gave_up["step"],
-                                          "total": self._legs.gave_up["total"],
-                                          "learning_rate": self._legs.all[0].learning_rate})
-            )
+        restarts, gave_up = len(self._legs.all) - 1, self._legs.gave_up
+        legs = self._legs.as_json()["legs"]
+        outcome.summary["guard"] = {"legs": legs, "restarts": restarts, "gave_up": gave_up}
+        if gave_up is not None:
+            first = self._legs.all[0].learning_rate
+            values = {
+                "restarts": restarts,
+                "step": gave_up["step"],
+                "total": gave_up["total"],
+                "learning_rate": first,
+            }
+            outcome.gate.append(Problem("guard.gave_up", values))
         return outcome
 
 
@@ -112,7 +116,8 @@ class LegByLeg:
         self._trainer.add_callback(watch)
         self._trainer.train(resume_from_checkpoint=checkpoint_argument(resume))
         self._trainer.remove_callback(watch)
-        self._callback(BeforeFirstStep).actions = []  # proven; and no later leg begins with what this one resumed from
+        # The reference is proven, and no later leg begins with what this one was resumed from.
+        self._callback(BeforeFirstStep).actions = []
         state = self._trainer.state
         if watch.trip is None and self._ctx.stop_requested() and state.global_step < state.max_steps:
             raise Stopped
@@ -178,8 +183,13 @@ class LegByLeg:
         write_json(self._legs.place / guard_legs.HISTORY, history)
         self._legs.write()
         self._legs.forget_before_current()
-        self._ctx.note("guard.restarted", step=step, learning_rate=new.learning_rate, beta=round(beta, 4),
-                       left=self._settings.max_restarts - new.number)
+        self._ctx.note(
+            "guard.restarted",
+            step=step,
+            learning_rate=new.learning_rate,
+            beta=round(beta, 4),
+            left=self._settings.max_restarts - new.number,
+        )
 
     def _give_up(self, trip: Trip, step: int, folder: Path, history: list[dict[str, Any]]) -> None:
         best = self._legs.folder / guard_legs.BEST
@@ -200,8 +210,13 @@ class LegByLeg:
             state.global_step += leg.start_step
         else:
             if gave_up["code"] == "guard.not_finite" and not gave_up["step"]:
-                raise fail("train.diverged", exit_code=3, step=leg.trip["step"] if leg.trip else 0, loss=float("nan"),
-                           learning_rate=leg.learning_rate)
+                raise fail(
+                    "train.diverged",
+                    exit_code=3,
+                    step=leg.trip["step"] if leg.trip else 0,
+                    loss=float("nan"),
+                    learning_rate=leg.learning_rate,
+                )
             self._load(guard_legs.BEST)
             state.log_history = self._legs.history(given_up=True)
             state.global_step = gave_up["step"]

@@ -9,13 +9,24 @@ from typing import Any
 
 import pytest
 
-from swiftshell.engines.guard import CHOSEN, GRADIENTS_GONE, KL_SEQUENCE, KL_TOKEN, LOSS, REJECTED, Guard, Trip
+from swiftshell.engines.guard import (
+    CHOSEN,
+    GRADIENTS_GONE,
+    KL_SEQUENCE,
+    KL_TOKEN,
+    LOSS,
+    REJECTED,
+    Guard,
+    Trip,
+)
 from swiftshell.stages.guard import Guard as Settings
 
 Row = dict[str, float]
 
 
-def row(chosen: float = 0.0, rejected: float = 0.0, kl: float = 0.0, loss: float = 0.5, kl_sequence: float = 0.0) -> Row:
+def row(
+    chosen: float = 0.0, rejected: float = 0.0, kl: float = 0.0, loss: float = 0.5, kl_sequence: float = 0.0
+) -> Row:
     return {LOSS: loss, CHOSEN: chosen, REJECTED: rejected, KL_TOKEN: kl, KL_SEQUENCE: kl_sequence}
 
 
@@ -107,10 +118,20 @@ def test_a_single_odd_batch_trips_nothing() -> None:
 
 def test_a_batch_of_few_tokens_counts_for_few() -> None:
     """Batches hold answers of one length: what the shortest ones lost per token says little about the whole."""
-    short = {**row(chosen=-0.9, rejected=-0.9), "rewards/chosen": -0.9 * 2 * 0.1, "rewards/rejected": -0.9 * 2 * 0.1}
-    long = {**row(chosen=0.01, rejected=-0.02), "rewards/chosen": 0.01 * 60 * 0.1, "rewards/rejected": -0.02 * 60 * 0.1}
+    short = {
+        **row(chosen=-0.9, rejected=-0.9),
+        "rewards/chosen": -0.9 * 2 * 0.1,
+        "rewards/rejected": -0.9 * 2 * 0.1,
+    }
+    long = {
+        **row(chosen=0.01, rejected=-0.02),
+        "rewards/chosen": 0.01 * 60 * 0.1,
+        "rewards/rejected": -0.02 * 60 * 0.1,
+    }
     assert feed([long, long, short] * 30)[1] is None
-    assert feed([long, long, {**short, "rewards/chosen": -0.9 * 60 * 0.1, "rewards/rejected": -0.9 * 60 * 0.1}] * 30)[1]
+    assert feed(
+        [long, long, {**short, "rewards/chosen": -0.9 * 60 * 0.1, "rewards/rejected": -0.9 * 60 * 0.1}] * 30
+    )[1]
 
 
 def test_what_is_not_logged_is_not_judged() -> None:

@@ -1,9 +1,10 @@
-"""The guard around real trainings: a collapse is caught and rescued, giving up is honest, and a kill anywhere changes nothing."""
+"""The guard around real trainings: a collapse is rescued, giving up is honest, and a kill anywhere changes nothing."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from swiftshell.engines import guard_legs, trl_kto
 from swiftshell.errors import SwiftshellError
 from swiftshell.run.checkpoints import newest_valid
 from swiftshell.stages.base import Outcome, StepRequest, Stopped
-from tests.engines.conftest import FAST, STARTER, FakeContext, Ran, data_ref, make_request, make_runner, model_ref
+from tests.engines.conftest import (
+    FAST,
+    STARTER,
+    FakeContext,
+    Ran,
+    data_ref,
+    make_request,
+    make_runner,
+    model_ref,
+)
 
 pytestmark = pytest.mark.engine
 
@@ -41,7 +51,13 @@ class Doomed(FakeContext):
 
 
 # A random model on a learning rate far too high, under limits so tight that it must trip within a few steps.
-TIGHT = {"patience_steps": 2, "smoothing_steps": 1, "min_chosen_logratio": -0.02, "max_kl": 0.02, "snapshot_steps": 2}
+TIGHT = {
+    "patience_steps": 2,
+    "smoothing_steps": 1,
+    "min_chosen_logratio": -0.02,
+    "max_kl": 0.02,
+    "snapshot_steps": 2,
+}
 PARAMS = {**FAST, "max_steps": 16, "save_steps": 3, "learning_rate": 1e-2, "guard": TIGHT}
 
 
@@ -72,7 +88,9 @@ def trained(ctx: FakeContext) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def whole(request_of: Callable[..., StepRequest], tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, FakeContext]:
+def whole(
+    request_of: Callable[..., StepRequest], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Outcome, FakeContext]:
     """Return the same training undisturbed."""
     ctx = FakeContext(tmp_path_factory.mktemp("whole") / "step")
     return trl_kto.run(request_of(), ctx), ctx
@@ -84,7 +102,7 @@ def test_the_story_is_told(whole: tuple[Outcome, FakeContext]) -> None:
     legs = told["legs"]
     assert len(legs) > 1, "the limits are so tight that it must have tripped"
     assert told["gave_up"] is None
-    for before, after in zip(legs, legs[1:], strict=False):
+    for before, after in pairwise(legs):
         assert after["start_step"] == before["back_to"] < before["trip"]["step"]
         assert after["learning_rate"] == pytest.approx(before["learning_rate"] / 2)
         assert after["beta"] == pytest.approx(min(before["beta"] * 1.5, 0.5))
@@ -93,7 +111,7 @@ def test_the_story_is_told(whole: tuple[Outcome, FakeContext]) -> None:
     assert outcome.summary["guard"]["restarts"] == len(legs) - 1
     assert outcome.gate == []
     assert ctx.codes().count("guard.restarted") == len(legs) - 1
-    assert "guard.chosen_fell" in ctx.codes() or "guard.kl_high" in ctx.codes() or "guard.both_fall" in ctx.codes()
+    assert [leg["trip"]["code"] in ctx.codes() for leg in legs[:-1]] == [True] * (len(legs) - 1)
 
 
 def test_steps_are_those_of_the_whole_training(whole: tuple[Outcome, FakeContext]) -> None:
@@ -155,7 +173,9 @@ def test_killed_anywhere_it_ends_the_same(
     legs = story(expected)["legs"]
     first_trip, second = legs[0]["trip"]["step"], legs[1]
     losses = [(s, v) for n, v, s in expected.metrics if n == "loss"]
-    after_first = [i for i, (s, _) in enumerate(losses) if s == second["start_step"] + 1][-1 if len(legs) == 2 else 0]
+    after_first = [i for i, (s, _) in enumerate(losses) if s == second["start_step"] + 1][
+        -1 if len(legs) == 2 else 0
+    ]
 
     state = {"legs": 0}
 
@@ -296,7 +316,9 @@ def test_switched_off_it_changes_nothing(request_of: Callable[..., StepRequest],
         assert torch.equal(trained(on)[name], value), name
 
 
-def test_the_probe_measures_and_disturbs_nothing(request_of: Callable[..., StepRequest], tmp_path: Path) -> None:
+def test_the_probe_measures_and_disturbs_nothing(
+    request_of: Callable[..., StepRequest], tmp_path: Path
+) -> None:
     wide = {"min_chosen_logratio": -50.0, "max_kl": 50.0}
     plain, probed = FakeContext(tmp_path / "plain"), FakeContext(tmp_path / "probed")
     trl_kto.run(request_of(max_steps=6, guard=wide), plain)
@@ -328,12 +350,21 @@ def test_full_fine_tuning_goes_back_to_its_checkpoints(
         "train_data": data_ref(colours["kto"]),
     }
     wide = {**TIGHT, "min_chosen_logratio": -50.0, "max_kl": 50.0}
-    params = {**PARAMS, "tuning": "full", "learning_rate": 1e-3, "save_steps": 2, "max_steps": 10, "guard": wide}
+    params = {
+        **PARAMS,
+        "tuning": "full",
+        "learning_rate": 1e-3,
+        "save_steps": 2,
+        "max_steps": 10,
+        "guard": wide,
+    }
     ctx = FakeContext(tmp_path / "whole")
     outcome = trl_kto.run(make_request("kto", params, inputs), ctx)
     first, second = story(ctx)["legs"]
     assert (first["trip"]["code"], first["trip"]["step"]) == ("guard.not_finite", 7)
-    assert first["back_to"] == second["start_step"] == 4, "checkpoint 6 was never judged: the next step failed"
+    assert first["back_to"] == second["start_step"] == 4, (
+        "checkpoint 6 was never judged: the next step failed"
+    )
     assert outcome.metrics["global_step"] == 10
     assert outcome.gate == []
     doomed = Doomed(tmp_path / "killed")
@@ -354,7 +385,13 @@ def rescued(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     """Return the starter trained at a learning rate a hundred times too high, without and with the guard."""
     run = make_runner(tmp_path_factory.mktemp("rescue"))
     settings = json.loads((STARTER / "settings.json").read_text(encoding="utf-8"))["kto"]
-    params = {**settings, "per_device_train_batch_size": 8, "max_steps": 40, "warmup_steps": 0, "learning_rate": 3e-2}
+    params = {
+        **settings,
+        "per_device_train_batch_size": 8,
+        "max_steps": 40,
+        "warmup_steps": 0,
+        "learning_rate": 3e-2,
+    }
     inputs = {
         "policy": model_ref("policy", STARTER / "model"),
         "reference": model_ref("reference", STARTER / "model"),
@@ -362,12 +399,16 @@ def rescued(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
         "eval_data": data_ref(STARTER / "data" / "heldout.jsonl", "eval_data", limit=96),
     }
     guards = {"unguarded": {"enabled": False}, "guarded": {"learning_rate_factor": 0.1}}
-    return {name: run("kto", {**params, "guard": g}, inputs, name=name, seed=42) for name, g in guards.items()}
+    return {
+        name: run("kto", {**params, "guard": g}, inputs, name=name, seed=42) for name, g in guards.items()
+    }
 
 
 def test_a_collapse_is_rescued(rescued: dict[str, Ran]) -> None:
     ends = {name: ran.outcome.summary["heldout"]["end"] for name, ran in rescued.items()}
-    assert ends["unguarded"]["preference_auc"] < 0.6, "this learning rate must destroy the model, or nothing is shown"
+    assert ends["unguarded"]["preference_auc"] < 0.6, (
+        "this learning rate must destroy the model, or nothing is shown"
+    )
     assert ends["guarded"]["preference_auc"] > 0.8
     margins = {n: e["reward_chosen"] - e["reward_rejected"] for n, e in ends.items()}
     assert margins["guarded"] > 0 > margins["unguarded"]
