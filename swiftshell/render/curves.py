@@ -29,6 +29,8 @@ SHOWN = {
     "rewards/rejected": "red",
     "rewards/margins": "magenta",
     "eval_preference_auc": "blue",
+    "eval_preference_accuracy": "blue",
+    "eval_length_ratio": "bright_black",
 }
 
 

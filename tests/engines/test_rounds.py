@@ -271,10 +271,26 @@ def test_a_resumed_training_keeps_what_was_measured_before(
 
 
 @pytest.mark.parametrize("precompute", [True, False])
-def test_a_cached_reference_measures_the_same(
-    first: Ran, sft: Ran, colours: dict[str, Path], tmp_path: Path, precompute: bool
+def test_a_cached_reference_measures_the_same_and_is_not_asked_again(
+    first: Ran,
+    sft: Ran,
+    colours: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precompute: bool,
 ) -> None:
+    from swiftshell.engines import heldout_rewards
+
+    asked: list[int] = []
+    real = heldout_rewards._reference_batch
+
+    def listen(trainer: Any, rows: Any) -> Any:
+        asked.append(len(rows))
+        return real(trainer, rows)
+
+    monkeypatch.setattr(heldout_rewards, "_reference_batch", listen)
     params = {**KTO, "precompute_ref_log_probs": precompute}
     ran = make_runner(tmp_path)("kto", params, inputs(sft, colours["kto"], colours["dpo"]))
+    assert sum(asked) == (0 if precompute else held_out(ran)["answers"])  # once, though measured three times
     for name in ("reward_chosen", "reward_rejected", "preference_auc"):
         assert held_out(ran)["end"][name] == pytest.approx(held_out(first)["end"][name], abs=1e-4)
