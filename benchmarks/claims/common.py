@@ -173,11 +173,11 @@ class Lab:
             )
         return made
 
-    def sft(self, seed: int) -> Made:
-        """Return the SFT adapter of a seed, on demonstrations drawn with that seed."""
+    def sft(self, seed: int, **params: Any) -> Made:
+        """Return the SFT adapter of a seed, on demonstrations drawn with that seed; `params` over the starter's."""
         data = self.data("sft", sft_rows(seed)[: 96 if self.quick else None])
         inputs = {"policy": model(MODEL_DIR), "train_data": dataset(data)}
-        return self.need("sft", _settings("sft", self.quick), inputs, seed=seed)
+        return self.need("sft", {**_settings("sft", self.quick), **params}, inputs, seed=seed)
 
     def kto(
         self, seed: int, rows: Sequence[Row], sft: Made | None = None, *, needed: bool = True, **params: Any
@@ -192,26 +192,27 @@ class Lab:
         run = self.need if needed else self.step
         return run("kto", {**kto_settings(self.quick), **params}, inputs, seed=seed)
 
-    def judge(
-        self, models: Mapping[str, Path], seed: int, labelled: Sequence[Row] | None = None
-    ) -> dict[str, Scores]:
+    def judge(self, models: Mapping[str, Path], seed: int, **params: Any) -> dict[str, Scores]:
         """Return each model's scores on held-out rows.
 
         `desirable_share`: greedy answers to the starter's held-out prompts that meet every rule of their row.
         `reward_auc`: ROC area of the implicit reward (log p minus the recorded reference's) over held-out answers with
         their true labels; `preference_auc`: the same of the mean log p per token. A reference has no reward of its own.
         """
-        answers = self._evaluate(
-            models, DATA_DIR / "heldout.jsonl", ["desirable_share"], seed, 24 if self.quick else 0
-        )
-        rows = self.data("held-out", labelled or starter_rows.labelled_held_out(48 if self.quick else 400))
-        ranks = self._evaluate(models, rows, ["preference_auc"], seed, 0)
+        prompts, limit = DATA_DIR / "heldout.jsonl", 24 if self.quick else 0
+        answers = self._evaluate(models, prompts, ["desirable_share"], seed, limit=limit, **params)
+        rows = self.data("held-out", starter_rows.labelled_held_out(48 if self.quick else 400))
+        ranks = self.ranks(models, rows, seed, **params)
         return {name: {**answers[name], **ranks[name]} for name in models}
 
+    def ranks(self, models: Mapping[str, Path], data: Path, seed: int, **params: Any) -> dict[str, Scores]:
+        """Return how well each model ranks the labelled answers of a file."""
+        return self._evaluate(models, data, ["preference_auc"], seed, **params)
+
     def _evaluate(
-        self, models: Mapping[str, Path], data: Path, metrics: list[str], seed: int, limit: int
+        self, models: Mapping[str, Path], data: Path, metrics: list[str], seed: int, **params: Any
     ) -> dict[str, Scores]:
-        params = {"metrics": metrics, "max_new_tokens": 48, "limit": limit, "batch_size": 100}
+        params = {"metrics": metrics, "max_new_tokens": 48, "batch_size": 100, **params}
         refs = [model(path, name) for name, path in models.items()]
         made = self.need("evaluate", params, {"models": refs, "eval_data": dataset(data)}, seed=seed)
         found = {
@@ -243,7 +244,11 @@ def dataset(path: Path, **options: Any) -> dict[str, Any]:
 
 def _settings(stage: str, quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = read_json(SETTINGS_FILE)[stage]
-    return {**found, "save_steps": 100000, **({"num_train_epochs": 1, "max_steps": 4} if quick else {})}
+    return {
+        **found,
+        "save_steps": 100000,
+        **({"num_train_epochs": 1, "max_steps": 3, "warmup_steps": 0} if quick else {}),
+    }
 
 
 def kto_settings(quick: bool) -> dict[str, Any]:

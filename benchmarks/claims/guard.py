@@ -1,6 +1,6 @@
 """The guard rescues collapsing runs and leaves sound ones alone: learning rate x beta, with and without it.
 
-    python -m benchmarks.claims.guard
+python -m benchmarks.claims.guard
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def verdict(result: dict[str, Any]) -> str:
         return float(arms[arm_of(rate, beta, guarded)]["desirable_share"]["mean"])
 
     collapsed = [c for c in cells if mean(*c, False) < sft - COLLAPSED]
-    rescued = [c for c in collapsed if mean(*c, True) > mean(*c, False) + COLLAPSED and mean(*c, True) > sft - 0.02]
+    rescued = [
+        c for c in collapsed if mean(*c, True) > mean(*c, False) + COLLAPSED and mean(*c, True) > sft - 0.02
+    ]
     unharmed = all(mean(*c, True) > mean(*c, False) - 0.02 for c in cells if c not in collapsed)
     if not collapsed:
         return "nothing_collapsed"

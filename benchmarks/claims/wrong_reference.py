@@ -67,6 +67,9 @@ CASES = {
 }
 
 
+QUICK = ("sft_adapter", "base_given", "dpo_cold_base", "full_reread_from_base")
+
+
 def measure(lab: Lab, seed: int) -> dict[str, Scores]:
     """Try every construction; no training beyond one step."""
     made = _models(lab, seed)
@@ -76,6 +79,8 @@ def measure(lab: Lab, seed: int) -> dict[str, Scores]:
     }
     found = {}
     for name, case in CASES.items():
+        if lab.quick and name not in QUICK:
+            continue
         with _built(case.trap):
             proven = _try(lab, seed, case, made, rows, name)
         scores = {"caught": float(_refused(proven)), "steps": float(len(proven.series("loss")))}
@@ -196,11 +201,9 @@ def _unproven() -> Iterator[None]:
 
 
 def verdict(result: dict[str, Any]) -> str:
-    arms = result["arms"]
-    caught = all(
-        arms[n]["caught"]["mean"] == 1 and arms[n]["steps"]["mean"] == 0 for n, c in CASES.items() if c.wrong
-    )
-    passed = all(arms[n]["caught"]["mean"] == 0 for n, c in CASES.items() if not c.wrong)
+    arms = {name: (CASES[name].wrong, metrics) for name, metrics in result["arms"].items()}
+    caught = all(m["caught"]["mean"] == 1 and m["steps"]["mean"] == 0 for wrong, m in arms.values() if wrong)
+    passed = all(m["caught"]["mean"] == 0 for wrong, m in arms.values() if not wrong)
     return "holds" if caught and passed else "fails"
 
 

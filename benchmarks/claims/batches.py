@@ -1,0 +1,121 @@
+"""Length-aware against random batches: is the speed paid for in quality?
+
+    python -m benchmarks.claims.batches
+
+Twice: on the starter's thumbs, and on continuations of tiny stories, whose lengths differ far more, with a small real
+model; there too SFT comes first, on true continuations, and is the reference. The guard is off in the story half: a restart
+would change the learning rate of one arm only.
+The story half needs the shared test data (`../shared`, `shared/` or $SWIFTSHELL_SHARED_TESTDATA) and is left out without.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from benchmarks.claims import common, stories
+from benchmarks.claims.common import Claim, Lab, Made, Scores
+from swiftshell.starter.rows import kto_rows
+
+MODES = ("random", "length")
+LEARNED_AUC = 0.7  # below this for the random order, equality would prove nothing
+MARGIN = 0.02  # a loss of less than this, over the whole interval, counts as "not worse"
+STORY_ROWS, SFT_ROWS, HELD_OUT_ROWS = 800, 400, 400
+STORY_SETTINGS = {
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "num_train_epochs": 1,
+    "warmup_steps": 10,
+    "max_length": 512,
+    "lora": {"r": 16, "lora_alpha": 32},
+    "save_steps": 100000,
+}
+
+
+def measure(lab: Lab, seed: int) -> dict[str, Scores]:
+    sft = lab.sft(seed)
+    rows = kto_rows(seed)[: 96 if lab.quick else None]
+    made = {f"starter_{m}": lab.kto(seed, rows, sft, batch_composition=m) for m in MODES}
+    scores = lab.judge(
+        {"starter_sft": sft.out("adapter"), **{n: m.out("adapter") for n, m in made.items()}}, seed
+    )
+    told = {name: _cost(m) for name, m in made.items()}
+    real = stories.load()
+    if real is None:
+        print("../shared is absent: the half on real stories is left out", file=sys.stderr)
+    else:
+        more, cost = _on_stories(lab, seed, real)
+        scores, told = {**scores, **more}, {**told, **cost}
+    return {name: {**s, **told.get(name, {})} for name, s in scores.items()}
+
+
+def _on_stories(lab: Lab, seed: int, real: stories.Stories) -> tuple[dict[str, Scores], dict[str, Scores]]:
+    """Train the pretrained story model both ways, each in a process of its own so that its peak memory can be told."""
+    rows = stories.rows(real, seed, 64 if lab.quick else STORY_ROWS)
+    data = common.dataset(lab.data("stories", rows))
+    held = lab.data("held-out", stories.rows(real, 0, 64 if lab.quick else HELD_OUT_ROWS, held_out=True))
+    few = {"max_steps": 4} if lab.quick else {}
+    texts = [
+        {"prompt": r["prompt"], "completion": r["completion"]}
+        for r in stories.rows(real, seed + 1000, 2 * SFT_ROWS)
+        if r["label"]
+    ]
+    inputs = {
+        "policy": common.model(real.model),
+        "train_data": common.dataset(lab.data("stories-sft", texts)),
+    }
+    sft = lab.need("sft", {**STORY_SETTINGS, **few}, inputs, seed=seed)
+    start = common.model(sft.out("adapter"))
+    inputs = {"policy": start, "reference": start, "train_data": data}
+    made = {}
+    for mode in MODES:
+        params = {
+            **STORY_SETTINGS,
+            "beta": 0.1,
+            "batch_composition": mode,
+            "guard": {"enabled": False},
+            **few,
+        }
+        made[f"stories_{mode}"] = lab.need("kto", params, inputs, seed=seed, apart=not lab.quick)
+    models = {"stories_sft": sft.out("adapter"), **{name: m.out("adapter") for name, m in made.items()}}
+    scores = lab.ranks(models, held, seed)
+    return scores, {name: _cost(m) for name, m in made.items()}
+
+
+def _cost(made: Made) -> Scores:
+    found = {k: float(v) for k, v in made.summary.items() if k in ("padding", "kl_padding") and v is not None}
+    return {**found, **({"peak_mib": made.peak_mib} if made.peak_mib else {})}
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """Say whether length-aware batches are not worse: no interval of a difference reaches below the margin."""
+    random_auc = result["arms"].get("stories_random", {}).get("reward_auc", {}).get("mean", 1.0)
+    if random_auc < LEARNED_AUC:
+        return "not_learned"
+    found = [d for d in result["differences"] if d["metric"] in ("desirable_share", "reward_auc")]
+    worst = min(d["mean"] if d["low"] is None else d["low"] for d in found)
+    if worst > -MARGIN:
+        return "holds"
+    return (
+        "fails"
+        if any((d["high"] if d["high"] is not None else d["mean"]) < 0 for d in found)
+        else "undecided"
+    )
+
+
+CLAIM = Claim(
+    "batches",
+    measure,
+    (
+        ("starter_length", "starter_random", "desirable_share"),
+        ("starter_length", "starter_random", "reward_auc"),
+        ("stories_length", "stories_random", "reward_auc"),
+        ("stories_length", "stories_random", "peak_mib"),
+    ),
+    verdict,
+    {"story_rows": STORY_ROWS, "margin": MARGIN, "learned_auc": LEARNED_AUC},
+)
+
+if __name__ == "__main__":
+    common.main(CLAIM)
