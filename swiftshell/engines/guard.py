@@ -28,7 +28,7 @@ EXCUSED_RATIO = 2.0
 # while desirable answers gain more still, as when a base model learns a style by KTO alone.
 HARD_LIMIT = 3.0
 # Both classes must have lost this share of the limit within half a window before their falling together means something.
-FALL_SHARE = 0.1
+FALL_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -214,4 +214,4 @@ class Guard:
 
 
 def _window_length(settings: Settings) -> int:
-    return max(10, 2 * settings.smoothing_steps)
+    return max(20, 6 * settings.smoothing_steps)

@@ -18,7 +18,7 @@ class Guard(Params):
 
     enabled: bool = True
     patience_steps: Annotated[int, Field(ge=1)] = 5
-    smoothing_steps: Annotated[int, Field(ge=1)] = 5  # span of the moving averages, in optimizer steps
+    smoothing_steps: Annotated[int, Field(ge=1)] = 8  # span of the moving averages, in optimizer steps
     min_chosen_logratio: Annotated[float, Field(lt=0)] = -0.15
     max_kl: Annotated[float, Field(gt=0)] = 0.15
     max_restarts: Annotated[int, Field(ge=0, le=10)] = 3

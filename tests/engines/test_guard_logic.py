@@ -84,15 +84,15 @@ def test_flat_gradients_trip() -> None:
 
 
 def test_both_classes_falling_together_trips_before_the_limit() -> None:
-    """At -0.006 a step, the limit of -0.15 would be crossed after step 25; the window sees it earlier."""
-    rows = [row(chosen=-0.006 * i, rejected=-0.0055 * i) for i in range(24)]
+    """At -0.002 a step, the limit of -0.15 would be crossed after step 75; the window sees it earlier."""
+    rows = [row(chosen=-0.002 * i, rejected=-0.0018 * i) for i in range(60)]
     _, trip = feed(rows)
     assert trip is not None
     assert trip.code == "guard.both_fall"
 
 
 def test_both_falling_while_the_margin_grows_is_kto_at_work() -> None:
-    rows = [row(chosen=-0.006 * i, rejected=-0.03 * i) for i in range(24)]
+    rows = [row(chosen=-0.002 * i, rejected=-0.01 * i) for i in range(60)]
     assert feed(rows)[1] is None
 
 
