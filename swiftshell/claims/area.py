@@ -21,6 +21,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swiftshell.errors import EXIT_NO_RESOURCES, SwiftshellError, fail
 from swiftshell.run.files import read_json, write_json
@@ -142,7 +143,7 @@ def is_network(path: Path) -> bool:
     return filesystem(path) in _NETWORK
 
 
-def _unusable(code: str, area: Area, **values: object) -> SwiftshellError:
+def _unusable(code: str, area: Area, **values: Any) -> SwiftshellError:
     return fail(code, exit_code=EXIT_NO_RESOURCES, path=str(area.root), **values)
 
 

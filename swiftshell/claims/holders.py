@@ -18,7 +18,6 @@ from swiftshell.claims.area import Area
 from swiftshell.claims.tickets import Want
 from swiftshell.machine.processes import ancestors, user_name
 from swiftshell.run import identity, lock
-from swiftshell.run.files import write_json
 from swiftshell.run.identity import Identity
 from swiftshell.run.lock import Lock
 
@@ -86,7 +85,19 @@ def record(area: Area, uuid: str, held: Lock, want: Want, since: float, processe
     content = {"v": 1, "uuid": uuid, "run": want.run, "step": want.step, "stage": want.stage, "since": round(since, 3),
                "until": until, "lock": [facts.st_dev, facts.st_ino],
                "processes": [p.as_json() for p in processes]}  # fmt: skip
-    write_json(_path(area, uuid), content, mode=0o644)
+    _write(_path(area, uuid), json.dumps(content, ensure_ascii=False))
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a record as a whole. It says nothing after a power cut, so nobody waits for the disk here."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.fchmod(fd, 0o644)  # colleagues read it, whatever the umask says
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+    os.replace(temporary, path)
 
 
 def forget(area: Area, uuid: str) -> None:

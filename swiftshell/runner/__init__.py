@@ -15,4 +15,5 @@ was killed. Start it with `swiftshell.jobs.launch`; `python -m swiftshell.runner
 | `publish` | the output lock and the copy at the place the user named |
 | `records` | writes that survive a full disk; `state.json`; stop requests |
 | `claim` | waits for the step's GPUs and holds them while its worker lives |
+| `strangers` | notices who else computes on them |
 """

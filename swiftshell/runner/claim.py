@@ -92,9 +92,18 @@ def _busy(step: StepPaths, why: Problem) -> list[dict[str, Any]]:
     return [Problem("gpus.busy", {"step": step.id}).as_json(), why.as_json()]
 
 
+def _interval_s() -> float:
+    return float(os.environ.get(_POLL_VARIABLE, claims.POLL_S))
+
+
 def _poll_s() -> float:
     """Return how long to wait until the next look; a little different each time, so that waiters do not march in step."""
-    return float(os.environ.get(_POLL_VARIABLE, claims.POLL_S)) * random.uniform(0.8, 1.2)
+    return _interval_s() * random.uniform(0.8, 1.2)
+
+
+def strangers_every_s() -> float:
+    """Return how often to look whether a running job is alone on its GPUs."""
+    return 30 * _interval_s()
 
 
 def _want(runner: Runner, step: StepPaths, request: dict[str, Any], needed: int, allowed: tuple[str, ...]) -> Want:

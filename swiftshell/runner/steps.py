@@ -17,11 +17,12 @@ from swiftshell.run.paths import AttemptPaths, StepPaths
 from swiftshell.run.request import needs, read_request
 from swiftshell.run.verdict import CANCELLED, FAILED, SUCCEEDED, TIMED_OUT
 from swiftshell.runner import publish
-from swiftshell.runner.claim import Reservation, claim
+from swiftshell.runner.claim import Reservation, claim, strangers_every_s
 from swiftshell.runner.finish import Runner, finish, record_exit, refuse, restore
 from swiftshell.runner.records import problem, say
 from swiftshell.runner.settle import settle
 from swiftshell.runner.start import command, start_worker
+from swiftshell.runner.strangers import Strangers
 from swiftshell.runner.watch import Child, watch
 
 _WORST_FIRST = (FAILED, "lost", TIMED_OUT, CANCELLED)
@@ -130,7 +131,8 @@ def _work(runner: Runner, step: StepPaths, request: dict[str, Any], output: Lock
     say(f"step {step.id}: attempt {attempt.number}, PID {pid}")
     runner.state.step(step.id, status="running")
     crash_point("worker.watched")
-    end = record_exit(runner, attempt, watch(Child(pid), runner.stop, request, time.time()))
+    strangers = Strangers(step, reserved.grant, strangers_every_s())
+    end = record_exit(runner, attempt, watch(Child(pid), runner.stop, request, time.time(), strangers.look))
     return finish(runner, step, attempt, request, end, output)
 
 

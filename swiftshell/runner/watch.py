@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,17 +121,19 @@ class Adopted:
                 identity.send(member, signal.SIGKILL)
 
 
-def watch(worker: Worker, stop: StopRequests, request: dict[str, Any], started: float) -> dict[str, Any]:
+def watch(worker: Worker, stop: StopRequests, request: dict[str, Any], started: float,
+          meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Wait for a worker's end and return the facts of its `exit.json`.
 
     `checkpoint` sends SIGTERM and allows the grace; `kill`, or the end of the grace, ends the whole group. `started` is
-    the time of day (seconds since the epoch) it was released.
+    the time of day (seconds since the epoch) it was released; `meanwhile` is called again and again and returns at once.
     """
     grace_s = _seconds(request.get("stop_grace_s"), GRACE_S)
     limit_s = _seconds(request.get("time_limit_s"), float("inf"))
     begun = time.monotonic() - max(0.0, time.time() - started)
     asked, kill_at, oom_before = "", float("inf"), _oom_kills()
     while not worker.exited(POLL_S):
+        meanwhile()
         wanted = stop.pending() or ""
         if not wanted and time.monotonic() - begun > limit_s:
             wanted = "time_limit"

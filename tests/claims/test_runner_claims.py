@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,26 @@ def test_the_record_names_the_worker_so_that_a_dead_runners_job_is_known(workspa
     control.stop(run, "kill")
     lab.settled(run)
     assert read_json(run.steps()[0].attempt(1).child) is not None
+
+
+def test_a_stranger_on_the_jobs_gpu_is_said_once_and_left_alone(workspace: Path, machine: Machine, area: Area) -> None:
+    run = lab.make(workspace, {"one": {"ticks": 2000, "tick_s": 0.05, "gpus": 1}})
+    lab.start(run)
+    own = lab.worker(run.steps()[0])
+    machine.appear(0, own.pid)
+    stranger = subprocess.Popen(["sleep", "60"])
+    machine.appear(0, stranger.pid)
+
+    def warnings() -> list[dict[str, Any]]:
+        return [e for e in read_events(run.steps()[0].events)[0] if e["kind"] == "warning"]
+
+    lab.until(warnings)
+    time.sleep(2.0)  # more looks
+    assert [(w["code"], w["values"]["pid"], w["values"]["command"]) for w in warnings()] == [
+        ("gpus.stranger", stranger.pid, "sleep")]  # fmt: skip
+    assert stranger.poll() is None
+    control.stop(run, "kill")
+    lab.settled(run)
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
