@@ -39,14 +39,16 @@ class Eyes:
     Attributes:
         processor: transformers' processor: tokenizer and image processor.
         sizes: (width, height) in pixels → the tokens that stand for one image of that size.
+        files: path → (width, height), so that an image which many rows show is looked at once.
     """
 
     processor: Any
     sizes: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def tokens_of(self, path: str) -> tuple[int, ...]:
         """Return the tokens that stand for an image; only the first image of a size is computed."""
-        size = _shown_size(path)
+        size = self.files[path] = self.files.get(path) or _shown_size(path)
         if size not in self.sizes:
             from PIL import Image
 
