@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from swiftshell.jobs import reconcile
+from swiftshell.menu.forms import schema
 from swiftshell.render.board import cells
 from swiftshell.run.paths import RunPaths
 from swiftshell.run.workspace import list_runs, open_workspace
@@ -107,7 +108,7 @@ def test_a_wrong_value_is_said_and_asked_again(open_terminal: Open, workspace: P
     terminal.until("↑↓")
     terminal.press("Enter").until("See the plan")
     terminal.choose("beta").until("Enter accept")
-    terminal.press("Ctrl-U", "9", "Enter").until("kto.beta")
+    terminal.press("Ctrl-U", "9", "Enter").until("beta is 9")
     terminal.press("Ctrl-U", "0.3", "Enter").until("(changed)")
 
 
@@ -117,7 +118,7 @@ def test_settings_are_found_by_typing_chinese(open_terminal: Open, workspace: Pa
     terminal = open_terminal(env=chinese)
     terminal.until("↑↓")
     terminal.press("Enter").until("learning_rate")
-    terminal.choose("34").until("lr_scheduler_type")
+    terminal.choose(str(len(schema("kto")))).until("lr_scheduler_type")
     terminal.press("检查点").until(lambda text: "save_steps" in text and "beta" not in text)
     terminal.press("Esc").until("lr_scheduler_type")
 
