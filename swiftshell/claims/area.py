@@ -89,17 +89,21 @@ def find(environ: Mapping[str, str] | None = None, *, create: bool = True) -> Ar
 
 
 def _own_root(env: Mapping[str, str]) -> Path:
-    """Return the user's own folder: in their state folder, or on this machine's disk where home is a network's."""
+    """Return the user's own folder: in their state folder, or in /var/tmp where that is a network's or cannot be written."""
     state = env.get("XDG_STATE_HOME", "")
     home = Path(state) if state.startswith("/") else Path(env.get("HOME") or "~").expanduser() / ".local" / "state"
     root = home / "swiftshell" / "claims"
-    return root if not is_network(root) else Path(f"/var/tmp/swiftshell-{os.getuid()}/claims")
+    there = next(p for p in (root, *root.parents) if p.exists())
+    if is_network(root) or (there.is_dir() and not os.access(there, os.W_OK | os.X_OK)):
+        return Path(f"/var/tmp/swiftshell-{os.getuid()}/claims")
+    return root
 
 
 def _check_own(area: Area) -> None:
-    facts = area.root.stat()
-    if facts.st_uid != os.geteuid() or area.root.is_symlink() or stat.S_IMODE(facts.st_mode) & 0o022:
-        raise _unusable("gpus.area_unsafe", area, found=_modes(area.root))
+    for folder in (area.root, area.root.parent):  # in /var/tmp somebody else may have been first
+        facts = folder.stat()
+        if facts.st_uid != os.geteuid() or folder.is_symlink() or stat.S_IMODE(facts.st_mode) & 0o022:
+            raise _unusable("gpus.area_own_unsafe", area, found=_modes(folder))
     _check_local(area)
 
 

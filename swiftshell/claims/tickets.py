@@ -120,7 +120,8 @@ class Queue:
     """The tickets of an area as they are now. What a ticket says never changes, so each is read once."""
 
     def __init__(self, area: Area) -> None:
-        self._folder = area.tickets
+        self._folder = os.fspath(area.tickets)
+        self._boot_id = identity.boot_id()
         self._read: dict[str, Ticket | None] = {}
 
     def alive(self, own: OwnTicket | None = None) -> list[Ticket]:
@@ -139,26 +140,26 @@ class Queue:
         for name in names:
             if own is not None and name == own.ticket.name:
                 found.append(own.ticket)
-            elif (ticket := self._ticket(name)) is not None and _is_locked(self._folder / name):
+            elif (ticket := self._ticket(name)) is not None and _is_locked(f"{self._folder}/{name}"):
                 found.append(ticket)
         return sorted(found, key=lambda t: (t.submitted_s, t.name))
 
     def _ticket(self, name: str) -> Ticket | None:
         if name not in self._read:
-            self._read[name] = _parse(self._folder / name)
+            self._read[name] = _parse(f"{self._folder}/{name}", self._boot_id)
         return self._read[name]
 
 
-def _parse(path: Path) -> Ticket | None:
+def _parse(path: str, boot_id: str) -> Ticket | None:
     """Return a ticket, None if it is none: garbage in the folder must not stop the queue."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(fd, encoding="utf-8") as file:
             uid = os.fstat(fd).st_uid
             data = json.load(file)
-        if data["boot_id"] != identity.boot_id():
+        if data["boot_id"] != boot_id:
             return None
-        return Ticket(path.name, _want(data), uid, int(data["pid"]), float(data["submitted_s"]))
+        return Ticket(os.path.basename(path), _want(data), uid, int(data["pid"]), float(data["submitted_s"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -176,7 +177,7 @@ def _want(data: Mapping[str, Any]) -> Want:
     )
 
 
-def _is_locked(path: Path) -> bool:
+def _is_locked(path: str) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -203,7 +204,7 @@ def sweep(area: Area) -> None:
         try:
             facts = path.lstat()
             young = time.time() - facts.st_ctime < 60.0  # being written
-            if facts.st_uid == os.geteuid() and not (young and name.startswith(".")) and not _is_locked(path):
+            if facts.st_uid == os.geteuid() and not (young and name.startswith(".")) and not _is_locked(os.fspath(path)):
                 path.unlink()
         except OSError:
             continue

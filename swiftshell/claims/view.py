@@ -9,6 +9,7 @@ from typing import Literal
 from swiftshell.claims import holders
 from swiftshell.claims.area import Area
 from swiftshell.claims.holders import Holder
+from swiftshell.machine import processes
 from swiftshell.machine.gpu import Gpu, GpuProcess
 
 State = Literal["free", "held", "foreign", "memory", "unknown"]
@@ -73,8 +74,12 @@ def use(gpu: Gpu) -> GpuView:
 
 
 def strangers(gpu: Gpu, holder: Holder | None) -> tuple[GpuProcess, ...]:
-    """Return the computing processes that are not the holder's. What draws a desktop is no reason to wait."""
+    """Return the computing processes that are not the holder's. What draws a desktop is no reason to wait.
+
+    In a container the driver's numbers are the host's, and the holder's own job looks like nobody: beside a holder, only
+    what can be looked at is called a stranger.
+    """
     computing = tuple(p for p in gpu.processes if p.kind == "compute")
     if holder is None or not computing:
         return computing
-    return tuple(p for p in computing if not holder.owns(p.pid))
+    return tuple(p for p in computing if processes.look(p.pid) is not None and not holder.owns(p.pid))

@@ -54,6 +54,8 @@ class Form:
     options: Options = field(default_factory=Options)
     sets: dict[str, str] = field(default_factory=dict)
     fresh: bool = False
+    gpus: int | None = None  # None: one where the machine has any
+    priority: str = "normal"  # among those who wait for GPUs
 
     def settings(self) -> list[str]:
         """Return the changed settings as `--set` arguments."""

@@ -56,7 +56,10 @@ def test_without_a_shared_area_it_is_the_users_own_and_private(machine: Machine,
     assert area == Area(tmp_path / "state" / "swiftshell" / "claims", shared=False)
     assert area.root.stat().st_mode & 0o777 == 0o700
     area.root.chmod(0o777)
-    assert refused()[0] == "gpus.area_unsafe"
+    assert refused()[0] == "gpus.area_own_unsafe"
+    area.root.chmod(0o700)
+    area.root.parent.chmod(0o770)
+    assert "0770" in refused()[1]
 
 
 @needs_root

@@ -235,3 +235,16 @@ def test_a_stranger_on_the_jobs_gpu_is_said_once_and_left_alone(workspace: Path,
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait()
+
+
+def test_where_nothing_can_be_written_the_step_is_refused_with_the_place(workspace: Path, machine: Machine,
+                                                                        tmp_path: Path) -> None:  # fmt: skip
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "swiftshell").write_text("a file where the folder should be")
+    run = lab.make(workspace, {"one": {"ticks": 0, "gpus": 1}})
+    lab.start(run)
+    found = control.wait(run, 30)
+    assert [(p.code, found.exit_code) for p in found.steps[0].problems] == [("gpus.area_unwritable", 5)]
+    assert str(tmp_path / "state" / "swiftshell") in found.steps[0].problems[0].values["path"]
+    (tmp_path / "state" / "swiftshell").unlink()
+    assert lab.resumed_to_end(run).result == "succeeded"

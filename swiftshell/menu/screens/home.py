@@ -188,7 +188,7 @@ def _other_rows(facts: Facts, session: Session, *, is_new: bool) -> list[Row[str
     if len(facts["lineages"]) > 1:
         rows.append(Row("lineage", t("menu.lineage", lineage=facts["lineage"]), note=t("menu.lineage.note")))
     rows.append(Row("data", t("menu.data"), note=t("menu.data.note")))
-    if _has_gpus():
+    if has_gpus():
         rows.append(Row("gpus", t("menu.gpus"), note=t("menu.gpus.note")))
     rows.append(Row("doctor", t("menu.doctor"), note=t("menu.doctor.note")))
     rows.append(Row("language", t("menu.language"), note=t("menu.language.note")))
@@ -197,7 +197,7 @@ def _other_rows(facts: Facts, session: Session, *, is_new: bool) -> list[Row[str
 
 
 @cache
-def _has_gpus() -> bool:
+def has_gpus() -> bool:
     """Tell whether the machine has GPUs, asked once: the row stays where it is while the menu is open."""
     from swiftshell.machine.gpu import gpus
 

@@ -96,7 +96,8 @@ def _start(session: Session, form: Form) -> bool:
     from swiftshell.menu.screens.start import plan_and_start
 
     return plan_and_start(session, lambda workspace, fresh: plan_stage(
-        workspace, form.stage, form.options, sets=form.settings(), fresh=fresh or form.fresh))
+        workspace, form.stage, form.options, sets=form.settings(), fresh=fresh or form.fresh,
+        gpus=form.gpus, priority=form.priority))
 
 
 def _all_settings(form: Form, board: Board) -> None:
@@ -112,6 +113,8 @@ def _all_settings(form: Form, board: Board) -> None:
         default = answer
         if answer == "run:fresh":
             form.fresh = not form.fresh
+        elif answer in ("run:gpus", "run:priority"):
+            _gpu_option(form, answer.split(":")[1])
         elif answer.startswith("run:"):
             _run_option(form, answer.split(":")[1])
         else:
@@ -122,7 +125,18 @@ def _run_rows(form: Form) -> list[Row[str]]:
     fresh = t("render.yes") if form.fresh else t("render.no")
     return [Row("run:seed", "seed", str(form.options.seed), note=t("menu.seed.note")),
             Row("run:output_dir", "output_dir", form.options.output_dir or t("menu.none"), note=t("menu.output_dir.note")),
-            Row("run:fresh", "fresh", fresh, note=t("menu.fresh.note"))]
+            Row("run:fresh", "fresh", fresh, note=t("menu.fresh.note")), *_gpu_rows(form)]
+
+
+def _gpu_rows(form: Form) -> list[Row[str]]:
+    """Return how many GPUs and which place in the queue; nothing on a machine where both mean nothing."""
+    from swiftshell.menu.screens.home import has_gpus
+
+    if not has_gpus():
+        return []
+    count = t("menu.gpus_auto") if form.gpus is None else str(form.gpus)
+    return [Row("run:gpus", "gpus", count, note=t("cli.run_gpus"), style="" if form.gpus is None else "here"),
+            Row("run:priority", "priority", form.priority, note=t("cli.run_priority"))]
 
 
 def _run_option(form: Form, name: str) -> None:
@@ -131,6 +145,20 @@ def _run_option(form: Form, name: str) -> None:
                               check=_not_a_number if name == "seed" else None, paths=name == "output_dir")
     if answer is not None:
         setattr(form.options, name, int(answer) if name == "seed" else answer or None)
+
+
+def _gpu_option(form: Form, name: str) -> None:
+    if name == "priority":
+        names = ("interactive", "normal", "low")
+        answer = prompts.choose(name, [Row(n, n, style="here" if n == form.priority else "") for n in names],
+                                default=form.priority)
+        form.priority = answer or form.priority
+        return
+    note = f"{t('cli.run_gpus')}  {t('menu.empty_is_default')}"
+    answer = prompts.ask_text(name, default="" if form.gpus is None else str(form.gpus), note=note,
+                              check=lambda text: _not_a_number(text) if text else "")
+    if answer is not None:
+        form.gpus = int(answer) if answer else None
 
 
 def _not_a_number(text: str) -> str:
