@@ -19,12 +19,13 @@ from swiftshell.errors import fail
 from swiftshell.stages.base import Context
 
 _PROBE_TOKENS = 64
-# A row next to a neighbour may differ from the row alone by this share of what seeing the neighbour would change.
-_LEAK_SHARE = 0.1
+# A row next to a neighbour may differ from the row alone by this share of what seeing the neighbour would change. Rows
+# that see each other come out near 1, those kept apart differ by rounding alone.
+_LEAK_SHARE = 0.25
 
 
 def prove_apart(model: Any, examples: Sequence[Example], precision: Precision) -> float:
-    """Return how much a row changes beside a neighbour: the largest difference of a token's log-probability in nats.
+    """Return how much a row changes beside a neighbour: the mean difference of a token's log-probability in nats.
 
     Raises:
         SwiftshellError: the model's rows see each other (`packing.rows_leak`).
@@ -34,7 +35,7 @@ def prove_apart(model: Any, examples: Sequence[Example], precision: Precision) -
     kept = [*range(len(first)), *range(len(second))]
     beside = _logps(model, first + second, kept, precision)[-len(alone) :]
     seen = _logps(model, first + second, list(range(len(kept))), precision)[-len(alone) :]
-    difference, leak = float((beside - alone).abs().max()), float((seen - alone).abs().max())
+    difference, leak = float((beside - alone).abs().mean()), float((seen - alone).abs().mean())
     if not difference <= _LEAK_SHARE * leak:
         attention = str(getattr(model.config, "_attn_implementation", "?"))
         raise fail(
