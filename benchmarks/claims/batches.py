@@ -90,7 +90,7 @@ def _cost(made: Made) -> Scores:
 
 def verdict(result: dict[str, Any]) -> str:
     """Say whether length-aware batches are not worse: no interval of a difference reaches below the margin."""
-    random_auc = result["arms"].get("stories_random", {}).get("reward_auc", {}).get("mean", 1.0)
+    random_auc = result["arms"].get("stories_random_1", {}).get("reward_auc", {}).get("mean", 1.0)
     if random_auc < LEARNED_AUC:
         return "not_learned"
     found = [d for d in result["differences"] if d["metric"] in ("desirable_share", "reward_auc")]
@@ -110,8 +110,11 @@ CLAIM = Claim(
     (
         ("starter_length", "starter_random", "desirable_share"),
         ("starter_length", "starter_random", "reward_auc"),
-        ("stories_length", "stories_random", "reward_auc"),
-        ("stories_length", "stories_random", "peak_mib"),
+        ("stories_length_1", "stories_random_1", "reward_auc"),
+        ("stories_length_2", "stories_random_2", "reward_auc"),
+        ("stories_length_1", "stories_random_1", "preference_auc"),
+        ("stories_length_2", "stories_random_2", "preference_auc"),
+        ("stories_length_1", "stories_random_1", "peak_mib"),
     ),
     verdict,
     {"story_rows": STORY_ROWS, "margin": MARGIN, "learned_auc": LEARNED_AUC},
