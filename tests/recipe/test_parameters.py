@@ -171,10 +171,10 @@ def test_a_default_of_a_stage_that_the_recipe_lacks_is_a_warning() -> None:
 
 def test_engine_argument_defaults_go_to_the_trainers_that_have_them() -> None:
     text = bent(
-        "  max_length: 512", "  max_length: 512\n  engine_args: {adam_beta1: 0.8, f_divergence_type: x}"
+        "  max_length: 512", "  max_length: 512\n  engine_args: {adam_beta1: 0.8, f_divergence_type: js_divergence}"
     )
     found = recipe(text)
-    assert found.step("dpo").params["engine_args"] == {"adam_beta1": 0.8, "f_divergence_type": "x"}
+    assert found.step("dpo").params["engine_args"] == {"adam_beta1": 0.8, "f_divergence_type": "js_divergence"}
     assert found.step("kto").params["engine_args"] == {"adam_beta1": 0.8}
     typo = problems(text.replace("adam_beta1", "adam_betta1"))
     assert {p.code for p in typo} == {"recipe.engine_arg_unknown"}
