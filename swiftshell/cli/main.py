@@ -67,14 +67,20 @@ def parser_for(verb: str) -> _Parser:
     parser = _Parser(prog=f"swiftshell {verb}", description=t("cli." + verb), allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False)
     import_module(VERBS[verb]).add_arguments(parser)
-    common = parser.add_argument_group(t("cli.common"))
-    common.add_argument("-w", "--workspace", metavar="DIR", help=t("cli.opt_workspace"))
-    common.add_argument("--json", action="store_true", help=t("cli.opt_json"))
-    common.add_argument("--plain", action="store_true", help=t("cli.opt_plain"))
-    common.add_argument("--no-input", action="store_true", help=t("cli.opt_no_input"))
-    common.add_argument("--lang", choices=(*LANGUAGES, "auto"), help=t("cli.opt_lang"))
-    common.add_argument("-h", "--help", action="help", help=t("cli.opt_help"))
+    add_common(parser)
     return parser
+
+
+def add_common(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Declare the options every verb takes; `again`: the verb's parser has them already, and what it found stays."""
+    kept: dict[str, Any] = {"default": argparse.SUPPRESS} if again else {}
+    common = parser.add_argument_group(t("cli.common"))
+    common.add_argument("-w", "--workspace", metavar="DIR", help=t("cli.opt_workspace"), **kept)
+    common.add_argument("--json", action="store_true", help=t("cli.opt_json"), **kept)
+    common.add_argument("--plain", action="store_true", help=t("cli.opt_plain"), **kept)
+    common.add_argument("--no-input", action="store_true", help=t("cli.opt_no_input"), **kept)
+    common.add_argument("--lang", choices=(*LANGUAGES, "auto"), help=t("cli.opt_lang"), **kept)
+    common.add_argument("-h", "--help", action="help", help=t("cli.opt_help"))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -88,7 +94,7 @@ class _Parser(argparse.ArgumentParser):
             from swiftshell.result import Result
 
             problem = Problem("cli.usage_error", {"message": message})
-            _finish(self.prog.rpartition(" ")[2], Result(None, problems=[problem], exit_code=EXIT_USAGE), as_json=True)
+            _finish(self.prog.split(" ")[1], Result(None, problems=[problem], exit_code=EXIT_USAGE), as_json=True)
             raise SystemExit(EXIT_USAGE)
         print(f"{t('core.error')}[cli.usage_error]: {message}\n{t('core.hint')}: {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
@@ -105,8 +111,8 @@ def _speak(module: Any) -> None:
 
 
 def _verb(verb: str, argv: list[str]) -> int:
+    _Parser.as_json = "--json" in argv
     parser = parser_for(verb)
-    parser.as_json = "--json" in argv
     args = parser.parse_args(argv)
     try:
         code = _run(verb, args)

@@ -1,0 +1,37 @@
+"""What the actions of `swiftshell data` have in common: a path, what it is read for, and corrections of columns."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from swiftshell.cli.run import pair
+from swiftshell.errors import fail
+from swiftshell.i18n import t
+
+PURPOSES = ("sft", "kto", "dpo", "prompts", "heldout")
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say what is read, and how."""
+    parser.add_argument("path", metavar="PATH", help=t("cli.data_path"))
+    parser.add_argument("--for", dest="purpose", default="kto", choices=PURPOSES, help=t("cli.data_for"))
+    parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", dest="columns",
+                        help=t("cli.run_column"))
+
+
+def source_path(args: argparse.Namespace) -> Path:
+    """Return the path that was named.
+
+    Raises:
+        SwiftshellError: there is nothing there.
+    """
+    path = Path(args.path).expanduser()
+    if not path.exists():
+        raise fail("plan.path_missing", path=str(path), name="PATH")
+    return path
+
+
+def source_columns(args: argparse.Namespace) -> dict[str, str] | None:
+    """Return part → column as given by `--column`, None without any."""
+    return dict(pair(c, "--column") for c in args.columns) or None
