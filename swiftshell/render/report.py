@@ -242,7 +242,7 @@ def _guard(told: Json | None) -> str:
     rows = []
     for leg in legs:
         trip = leg.get("trip") or {}
-        why = what(Problem(str(trip["code"]), trip)) if trip.get("code") else t("report.leg_ended")
+        why = what(Problem(str(trip["code"]), _short(trip))) if trip.get("code") else t("report.leg_ended")
         rows.append(
             [
                 str(leg.get("number")),
@@ -308,6 +308,9 @@ def _lineage(step: Json) -> list[tuple[str, str]]:
     if rounds.get("number"):
         previous = f" ← <code>{escape(str(rounds['previous']))}</code>" if rounds.get("previous") else ""
         rows.append((t("report.round"), f"{rounds['number']}{previous}"))
+    for name, (by, low, high) in (rounds.get("difference") or {}).items():
+        against = f"{by:+.3f} [{low:+.3f}, {high:+.3f}] {_word('metric', name)}"
+        rows.append((t("report.against_previous"), escape(against)))
     data: Json = record.get("dataset") or {}
     if data.get("sha256"):
         rows.append((t("report.digest"), f"<code>{escape(str(data['sha256'])[:16])}</code>"))
@@ -403,6 +406,11 @@ def _word(kind: str, name: str) -> str:
     """Return a metric, fact or slot in words; its own name where there are none."""
     key = f"report.{kind}.{name.replace('/', '_')}"
     return t(key) if has(key) else name
+
+
+def _short(values: Json) -> dict[str, Any]:
+    """Return values with three telling digits, for a sentence."""
+    return {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in values.items()}
 
 
 def _n(value: Any) -> str:

@@ -120,7 +120,11 @@ def run(tmp_path: Path) -> RunPaths:
         "reference_difference": 4e-7,
         "verdicts": [HEALTHY, ILL],
         "heldout": heldout,
-        "rounds": {"number": 2, "previous": "r/kto/adapter"},
+        "rounds": {
+            "number": 2,
+            "previous": "r/kto/adapter",
+            "difference": {"preference_auc": [0.011, -0.002, 0.024]},
+        },
         "guard": {"legs": legs, "gave_up": None},
         "replay": {"rows": 5, "available": 9, "relabelled": 1},
     }
@@ -199,6 +203,7 @@ def test_the_page_says_everything_and_fetches_nothing(run: RunPaths, lang: str) 
         "learning_rate",
         "guard.enabled",
         "0.00015",
+        "+0.011 [-0.002, +0.024]",
         "4e-07",
         "r/kto/adapter",
         "swiftshell run kto --continue",
