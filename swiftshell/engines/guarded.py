@@ -55,13 +55,13 @@ class Guarded:
         outcome.summary["guard"] = {"legs": legs, "restarts": restarts, "gave_up": gave_up}
         if gave_up is not None:
             first = self._legs.all[0].learning_rate
-            values = {
-                "restarts": restarts,
-                "step": gave_up["step"],
-                "total": gave_up["total"],
-                "learning_rate": first,
-            }
-            outcome.gate.append(Problem("guard.gave_up", values))
+            values = {"restarts": restarts, "learning_rate": first}
+            where = {"step": gave_up["step"], "total": gave_up["total"]}
+            outcome.gate.append(
+                Problem("guard.gave_up", {**values, **where})
+                if gave_up["step"]
+                else Problem("guard.gave_up_at_start", values)
+            )
         return outcome
 
 
@@ -103,10 +103,14 @@ class LegByLeg:
         for action in first.actions:
             action()
         first.actions = []
-        if self._resume is not None and self._legs.gave_up is None:
+        if self._legs.gave_up is not None:
+            return
+        self._ctx.note(
+            "guard.resumed", leg=leg.number, learning_rate=leg.learning_rate, beta=round(leg.beta, 4)
+        )
+        if self._resume is not None:
             folder = self._resume
             first.actions = [lambda: training.restore_default(self._trainer, folder)]
-            self._ctx.note("guard.resumed", leg=leg.number, learning_rate=leg.learning_rate, beta=leg.beta)
 
     def _run_leg(self) -> GuardCallback:
         """Train the current leg to its end, to a trip, or to a stop."""
