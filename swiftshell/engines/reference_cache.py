@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -43,7 +44,7 @@ _NOT_AHEAD = {
 Tokens = tuple[list[int], list[int]]  # prompt and answer tokens, cut as the trainer cuts them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a sequence is found: data set, row, column of its answer; and its length in tokens."""
 
@@ -170,7 +171,7 @@ def digest(prompt: Sequence[int], answer: Sequence[int]) -> bytes:
     found = blake2b(digest_size=16)
     found.update(len(prompt).to_bytes(8, "little"))
     for tokens in (prompt, answer):
-        found.update(b"".join(int(t).to_bytes(4, "little") for t in tokens))
+        found.update(array("I", tokens).tobytes())
     return found.digest()
 
 
@@ -253,7 +254,8 @@ class _Asking:
         """Return ids, attention mask and completion mask, (batch, seq) int64, padded on the right."""
         import torch
 
-        tokenizer = self.trainer.processing_class
+        speaker = self.trainer.processing_class
+        tokenizer = getattr(speaker, "tokenizer", speaker)  # a processor, where the model can also see
         multiple = self.trainer.args.pad_to_multiple_of or 1
         width = math.ceil(max(len(p) + len(a) for p, a in sequences) / multiple) * multiple
         ids = torch.full((len(sequences), width), int(tokenizer.pad_token_id), dtype=torch.long)

@@ -162,6 +162,24 @@ def test_every_number_is_what_the_sft_model_says_by_itself(
         assert all(d in known for d in digests)
 
 
+def test_a_whole_model_is_trained_against_the_second_one(
+    run_step: Runner, tiny: Path, colours: dict[str, Path]
+) -> None:
+    inputs = {
+        "policy": model_ref("policy", tiny),
+        "reference": model_ref("reference", tiny),
+        "train_data": data_ref(colours["kto"]),
+    }
+    params = {**ALL, "tuning": "full", "learning_rate": 1e-3, "guard": {"enabled": False}, "max_steps": 4}
+    plain, cold = (
+        run_step("kto", {**params, "precompute_ref_log_probs": p}, inputs, name=n)
+        for n, p in (("plain", False), ("cold", True))
+    )
+    assert plain.ctx.series("loss") == pytest.approx(cold.ctx.series("loss"), abs=2e-5)
+    assert plain.ctx.series("kl/unclamped") == pytest.approx(cold.ctx.series("kl/unclamped"), abs=2e-3)
+    assert cold.outcome.summary["reference_precomputed"] is True
+
+
 def test_held_out_rows_are_asked_too(run_step: Runner, sft: Ran, colours: dict[str, Path]) -> None:
     inputs = {
         "policy": sft.ref("adapter", "policy"),
