@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from swiftshell.data.check import Check
-from swiftshell.data.read import data_files
 from swiftshell.data.report import MORE, DataReport
 from swiftshell.data.row import PURPOSES, Purpose, Row
+from swiftshell.data.sources import data_files, root_of
 from swiftshell.data.tally import overlap
 from swiftshell.errors import Problem, SwiftshellError
 from swiftshell.stages.base import InputRef
@@ -123,7 +123,7 @@ def fingerprint(path: Path, cache: Path | None = None, *, split: str | None = No
             return _file_digest(files[0], cache)
         total = hashlib.sha256()
         for file in files:
-            total.update(f"{file.relative_to(path)}\0{_file_digest(file, cache)}\n".encode())
+            total.update(f"{file.relative_to(root_of(path))}\0{_file_digest(file, cache)}\n".encode())
         return total.hexdigest()
     except OSError as error:
         values = {"path": str(path), "reason": error.strerror or str(error)}

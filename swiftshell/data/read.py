@@ -17,38 +17,16 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from swiftshell.data.jsonfile import JsonFault, json_rows
 from swiftshell.data.row import Row, shown, type_name
+from swiftshell.data.sources import data_files, delimiter_of, head_of, kind_of, open_bytes
 from swiftshell.data.tables import read_arrow, read_parquet, unreadable
 from swiftshell.errors import Problem
 
 Report = Callable[[Problem], None]
 
-_TEXT_KINDS = {
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".txt": "text",
-}
-_TABLE_KINDS = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
-SUFFIXES = (*_TEXT_KINDS, *_TABLE_KINDS)
-_NOT_DATA = {
-    "ARTIFACT.json",
-    "dataset_info.json",
-    "dataset_infos.json",
-    "dataset_dict.json",
-    "state.json",
-    "config.json",
-}
-_SPLIT_WORDS = {
-    "train": ("train",),
-    "test": ("test",),
-    "validation": ("validation", "valid", "val", "dev", "eval"),
-}
 _STORY_END = "<|endoftext|>"
 
 
@@ -64,103 +42,18 @@ def read_rows(path: Path, report: Report, *, split: str | None = None) -> Iterat
         yield from _read_file(file, report)
 
 
-def data_files(path: Path, report: Report, *, split: str | None = None) -> list[Path]:
-    """Return the files that hold the rows of `path`, sorted; empty after a reported problem."""
-    try:
-        if not path.exists():
-            near = _nearest(path)
-            code = "data.not_found_near" if near else "data.not_found"
-            report(Problem(code, {"path": str(path), "near": near}, file=str(path)))
-            return []
-        if not path.is_dir():
-            return [path]
-        listed = _artifact_files(path)
-        found = listed or sorted(p for p in path.rglob("*") if p.is_file() and _is_data(p, path))
-    except OSError as error:
-        report(unreadable(path, error))
-        return []
-    chosen = _of_split(found, split)
-    if not chosen:
-        code = "data.no_split" if found else "data.no_files"
-        names = ", ".join(str(p.relative_to(path)) for p in found[:10])
-        report(Problem(code, {"path": str(path), "split": split, "files": names}, file=str(path)))
-    return chosen
-
-
-def kind_of(path: Path) -> str | None:
-    """Return how a file is read, by its name: json, jsonl, csv, tsv, text, parquet, arrow or None."""
-    name = path.name.lower()
-    suffix = Path(name[:-3]).suffix if name.endswith(".gz") else Path(name).suffix
-    return _TEXT_KINDS.get(suffix) or (None if name.endswith(".gz") else _TABLE_KINDS.get(suffix))
-
-
-def _is_data(path: Path, folder: Path) -> bool:
-    parts = path.relative_to(folder).parts
-    return (
-        kind_of(path) not in (None, "text")
-        and path.name not in _NOT_DATA
-        and not any(p[0] in "._" for p in parts)
-    )
-
-
-def _artifact_files(folder: Path) -> list[Path]:
-    try:
-        record = json.loads((folder / "ARTIFACT.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    names = record.get("data_files") if isinstance(record, dict) else None
-    return [folder / str(name) for name in names] if isinstance(names, list) else []
-
-
-def _of_split(files: list[Path], split: str | None) -> list[Path]:
-    """Keep the files of a split; without one, the training files where the folder tells splits apart."""
-    if split is not None:
-        words = _SPLIT_WORDS.get(split, (split,))
-        return [f for f in files if _names_split(f, words)]
-    train = [f for f in files if _names_split(f, _SPLIT_WORDS["train"])]
-    others = [w for name, words in _SPLIT_WORDS.items() if name != "train" for w in words]
-    return train if train and any(_names_split(f, tuple(others)) for f in files) else files
-
-
-def _names_split(path: Path, words: tuple[str, ...]) -> bool:
-    """Tell whether a file's name (train-00000-of-00002.parquet) or its folder (train/1.jsonl) names a split."""
-    name = path.name.lower()
-    parts = name.replace(".", "-").replace("_", "-").split("-")
-    return any(word in parts or word == path.parent.name.lower() or name.startswith(word) for word in words)
-
-
-def _nearest(path: Path) -> str:
-    """Return the name in the same folder that is most like a missing one, or an empty string."""
-    import difflib
-
-    try:
-        names = [p.name for p in path.parent.iterdir()]
-    except OSError:
-        return ""
-    return next(iter(difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)), "")
-
-
 def _read_file(path: Path, report: Report) -> Iterator[Row]:
-    kind = kind_of(path)
-    if kind is None:
-        values = {"path": str(path), "suffix": path.suffix or path.name, "known": " ".join(SUFFIXES)}
-        report(Problem("data.unknown_type", values, file=str(path)))
-        return
     try:
         if path.stat().st_size == 0:
             report(Problem("data.empty", {"path": str(path)}, file=str(path)))
             return
-        yield from _READERS[kind](path, report)
+        kind = kind_of(path, report)
+        if kind is not None:
+            yield from _READERS[kind](path, report)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         report(Problem("data.truncated", {"path": str(path), "reason": str(error)}, file=str(path)))
     except OSError as error:
         report(unreadable(path, error))
-
-
-def _open(path: Path) -> IO[bytes]:
-    if path.name.lower().endswith(".gz"):
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return path.open("rb", buffering=1 << 20)
 
 
 def _decoded_lines(file: IO[bytes], path: Path, report: Report) -> Iterator[str]:
@@ -197,14 +90,14 @@ def _guess_encoding(raw: bytes) -> str:
 
 
 def _read_jsonl(path: Path, report: Report) -> Iterator[Row]:
-    with _open(path) as file:
+    with open_bytes(path) as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"["):  # an array under the wrong name
         yield from _read_json_whole(path, report)
         return
     number = 0
     loads, name = json.loads, str(path)
-    with _open(path) as file:
+    with open_bytes(path) as file:
         for line, text in enumerate(_decoded_lines(file, path, report), 1):
             if not text or text.isspace():
                 continue
@@ -241,7 +134,7 @@ def _not_object(name: str, line: int | None, number: int, value: Any) -> Problem
 
 def _read_json(path: Path, report: Report) -> Iterator[Row]:
     """Read a .json file; JSON lines under that name are common and recognised by their first lines."""
-    with _open(path) as file:
+    with open_bytes(path) as file:
         first = file.readline(1 << 20).removeprefix(b"\xef\xbb\xbf").strip()
         second = file.readline(1 << 20).strip()
     if first.startswith(b"{") and first.endswith(b"}") and second.startswith(b"{"):
@@ -252,7 +145,7 @@ def _read_json(path: Path, report: Report) -> Iterator[Row]:
 
 def _read_json_whole(path: Path, report: Report) -> Iterator[Row]:
     name, number = str(path), 0
-    with _open(path) as raw:
+    with open_bytes(path) as raw:
         text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
         try:
             for line, value in json_rows(text):
@@ -276,17 +169,18 @@ def _read_json_whole(path: Path, report: Report) -> Iterator[Row]:
 
 def _first_undecodable(path: Path) -> Problem:
     found: list[Problem] = []
-    with _open(path) as file:
+    with open_bytes(path) as file:
         for _ in _decoded_lines(file, path, found.append):
             if found:
                 break
     return found[0] if found else Problem("data.encoding", {"bytes": "", "guess": "GB18030"}, file=str(path))
 
 
-def _read_csv(path: Path, report: Report, delimiter: str = ",") -> Iterator[Row]:
+def _read_csv(path: Path, report: Report, usual: str = ",") -> Iterator[Row]:
     csv.field_size_limit(1 << 27)
     name = str(path)
-    with _open(path) as file:
+    delimiter = delimiter_of(head_of(path).decode("utf-8", "replace"), usual)
+    with open_bytes(path) as file:
         table: Any = csv.reader(_decoded_lines(file, path, report), delimiter=delimiter, strict=True)
         try:
             header: list[str] = next(table, [])
@@ -324,10 +218,10 @@ def _bad_header(header: list[str]) -> str:
 def _read_text(path: Path, report: Report) -> Iterator[Row]:
     """Yield documents: separated by <|endoftext|> lines where there are any, else one a line."""
     name = str(path)
-    with _open(path) as file:
+    with open_bytes(path) as file:
         by_mark = _STORY_END.encode() in file.read(1 << 20)
     number, start, held = 0, 1, list[str]()
-    with _open(path) as file:
+    with open_bytes(path) as file:
         for line, text in enumerate(_decoded_lines(file, path, report), 1):
             if by_mark and text.strip() != _STORY_END:
                 if not held:

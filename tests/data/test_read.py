@@ -95,8 +95,8 @@ def test_truncated_gzip(write: Write) -> None:
     rows, problems = read(write(whole[: len(whole) // 2], "rows.jsonl.gz"))
     assert problems[-1].code == "data.truncated"
     assert len(rows) > 100  # what could be read was read
-    _, problems = read(write(b"no gzip at all", "rows.jsonl.gz"))
-    assert [p.code for p in problems] == ["data.truncated"]
+    rows, problems = read(write(b'{"a": 1}\n', "rows.jsonl.gz"))  # packed in name only
+    assert (len(rows), problems) == (1, [])
 
 
 def test_csv_with_line_breaks_in_cells(write: Write) -> None:
