@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from swiftshell.errors import Problem, SwiftshellError
 
@@ -19,6 +19,8 @@ class SwiftApp:
         config: a mapping in the short form (`model_type`, `train_type`, `dataset`, …), a mapping in the recipe form
             (with `steps`), or the path of a recipe.
         workspace: the folder that holds the runs; default: the nearest one above the current folder, else that folder.
+        gpus: how many each step that uses GPUs is given; default: one where the machine has any.
+        priority: place among those who wait for GPUs: interactive, normal or low.
 
     Raises:
         SwiftshellError: what is wrong with the configuration, all of it, each with the nearest real name.
@@ -29,11 +31,12 @@ class SwiftApp:
     """
 
     def __init__(self, config: Mapping[str, Any] | str | os.PathLike[str], *,
-                 workspace: str | os.PathLike[str] | None = None) -> None:
+                 workspace: str | os.PathLike[str] | None = None, gpus: int | None = None,
+                 priority: Literal["interactive", "normal", "low"] = "normal") -> None:
         self.notes: list[Problem] = []
         self._whys: dict[str, Any] = {}
         self._lineage = ""
-        self._workspace = workspace
+        self._workspace, self._gpus, self._priority = workspace, gpus, priority
         self._recipe = self._read(config)
         self.run_id: str | None = None
 
@@ -103,6 +106,7 @@ class SwiftApp:
 
         workspace = open_workspace(None if self._workspace is None else Path(self._workspace))
         return plan_recipe(workspace, self._recipe, command="SwiftApp(config).run()  #", notes=self.notes,
+                           gpus=self._gpus, priority=self._priority,
                            whys=self._whys, lineage=self._lineage)
 
     def run(self, *, wait: bool = True, show: bool = True) -> dict[str, Any]:

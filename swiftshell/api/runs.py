@@ -14,18 +14,17 @@ from swiftshell.run.paths import AttemptPaths, RunPaths
 from swiftshell.run.workspace import Workspace, list_runs, open_workspace
 
 
-def submit(plan: Plan, *, wait: bool = True) -> RunPaths:
+def submit(plan: Plan) -> RunPaths:
     """Write the run directory and start its detached runner.
 
-    The workspace becomes one here: looking and planning leave no trace in a folder. Without `wait`, a step whose GPUs are
-    not free is refused instead of queued.
+    The workspace becomes one here: looking and planning leave no trace in a folder.
 
     Raises:
         SwiftshellError: the directory cannot be written, or the runner did not come up.
     """
     open_workspace(plan.workspace)
     run = launch.create(plan.workspace / "runs", plan.run, plan.recipe_text, plan.as_json(), plan.requests())
-    launch.start(run.root, wait=wait)
+    launch.start(run.root, wait=plan.wait)
     return run
 
 

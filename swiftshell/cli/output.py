@@ -60,7 +60,7 @@ def submit_and_follow(plan: Plan, args: argparse.Namespace, *, detach: bool = Fa
     early: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: early.append(number))
     try:
-        run = submit(plan, wait=getattr(args, "wait", True))
+        run = submit(plan)
     finally:
         signal.signal(signal.SIGINT, before)
     return follow_until_over(run, args, detach=detach and not early, interrupted=bool(early))

@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> Result[Any]:
         if not args.json:
             render_plan(plan)
         return Result(plan.as_json(), notes=[] if not args.json else plan.notes)
-    if not args.wait:
+    plan.wait = args.wait
+    if not plan.wait:
         refuse_to_wait(plan)
     if not args.yes:
         if not can_prompt(args):

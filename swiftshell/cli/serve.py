@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     options = Options(model=args.named or args.model, lineage=args.lineage, params=params)
     plan = plan_stage(open_workspace(args.workspace, create=False), "serve", options, sets=sets, fresh=True,
                       gpus=args.gpus, priority=args.priority)
-    if not args.wait:
+    plan.wait = args.wait
+    if not plan.wait:
         refuse_to_wait(plan)
     return submit_and_follow(plan, args, detach=args.detach)

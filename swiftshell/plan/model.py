@@ -101,6 +101,7 @@ class Plan:
     notes: list[Problem] = field(default_factory=list)
     command: str = ""  # the equal command line
     priority: str = "normal"  # in the queue for GPUs
+    wait: bool = True  # for GPUs; else a step whose GPUs are not free is refused instead of queued
     machine_gpus: int | None = 0  # None: a driver is here and does not answer
 
     @property

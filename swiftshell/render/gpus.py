@@ -73,7 +73,7 @@ def _process(process: Json) -> str:
         who += f" {process['command']}  {process['user']}  {span(time.time() - process['since'])}"
     if process["used_gib"] is not None:
         who += f"  {words.gib(process['used_gib'])}"
-    return who if process["through_swiftshell"] else f"{who}  {t('gpus.stranger')}"
+    return who if process["through_swiftshell"] else f"{who}  {t('gpus.not_ours')}"
 
 
 def print_queue(facts: Json, stream: IO[str] | None = None) -> None:

@@ -32,6 +32,8 @@ RUNNER_POINTS = (
     "result.written",
     "run.over",
 )
+# Only a step that needs GPUs passes these, between output.locked and attempt.made.
+CLAIM_POINTS = ("claim.ticketed", "claim.locked", "claim.recorded")
 CHILD_POINTS = ("child.waits", "child.execs")
 WORKER_POINTS = ("worker.started", "worker.calls", "worker.made", "worker.recorded", "worker.told")
 

@@ -18,12 +18,15 @@ from swiftshell.claims.claim import Claimer, Grant
 from swiftshell.errors import Problem
 from swiftshell.jobs import control, launch, reconcile
 from swiftshell.run import identity
+from swiftshell.run.crash import CLAIM_POINTS
 from swiftshell.run.events import read_events
 from swiftshell.run.files import read_json
 from swiftshell.run.paths import RunPaths
 
 from ..runner import lab
 from .bench import Machine, uuid, want
+
+SOAK = int(os.environ.get("SWIFTSHELL_SOAK", "1"))
 
 
 def environment(run: RunPaths, step: int = 0) -> dict[str, str]:
@@ -179,19 +182,18 @@ def test_an_adopted_worker_keeps_its_gpu_and_the_next_step_claims_anew(workspace
     assert [g["index"] for g in intent["gpus"]] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("point", ["claim.ticketed", "claim.locked", "claim.recorded", "attempt.made", "intent.written",
-                                   "child.forked", "child.recorded"])  # fmt: skip
+@pytest.mark.parametrize("point", [*CLAIM_POINTS, "attempt.made", "intent.written", "child.forked", "child.recorded"])
 def test_a_runner_killed_while_it_claims_leaves_no_gpu_behind(workspace: Path, machine: Machine, area: Area,
                                                              point: str) -> None:  # fmt: skip
-    run = lab.make(workspace, {"one": {"ticks": 0, "gpus": 4}})
-    lab.start(run, crash_at=point)
-    lab.settled(run)
-    lab.until(lambda: not any(holders.is_taken(area, uuid(i)) for i in range(4)))
-    grant = held(area, 4)
-    grant.close()
-    found = lab.resumed_to_end(run)
-    assert found.result == "succeeded"
-    lab.assert_promises(run)
+    for _ in range(SOAK):
+        run = lab.make(workspace, {"one": {"ticks": 0, "gpus": 4}})
+        lab.start(run, crash_at=point)
+        lab.settled(run)
+        lab.until(lambda: not any(holders.is_taken(area, uuid(i)) for i in range(4)))
+        held(area, 4).close()
+        found = lab.resumed_to_end(run)
+        assert found.result == "succeeded"
+        lab.assert_promises(run)
 
 
 def test_the_record_names_the_worker_so_that_a_dead_runners_job_is_known(workspace: Path, machine: Machine,
