@@ -18,6 +18,8 @@ from swiftshell.result import Result
 ACTIONS = {
     "check": "swiftshell.cli.data_check",
     "show": "swiftshell.cli.data_show",
+    "review": "swiftshell.cli.data_review",
+    "apply": "swiftshell.cli.data_apply",
 }
 
 
