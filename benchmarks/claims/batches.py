@@ -69,15 +69,16 @@ def _on_stories(lab: Lab, seed: int, real: stories.Stories) -> tuple[dict[str, S
     start = common.model(sft.out("adapter"))
     inputs = {"policy": start, "reference": start, "train_data": data}
     made = {}
-    for mode in MODES:
+    for batches, mode in ((b, m) for b in ((1,) if lab.quick else (1, 2)) for m in MODES):
         params = {
             **STORY_SETTINGS,
             "beta": 0.1,
+            "gradient_accumulation_steps": batches,
             "batch_composition": mode,
             "guard": {"enabled": False},
             **few,
         }
-        made[f"stories_{mode}"] = lab.need("kto", params, inputs, seed=seed, apart=not lab.quick)
+        made[f"stories_{mode}_{batches}"] = lab.need("kto", params, inputs, seed=seed, apart=not lab.quick)
     models = {"stories_sft": sft.out("adapter"), **{name: m.out("adapter") for name, m in made.items()}}
     scores = lab.ranks(models, held, seed)
     return scores, {name: _cost(m) for name, m in made.items()}

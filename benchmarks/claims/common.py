@@ -199,9 +199,9 @@ class Lab:
         `reward_auc`: ROC area of the implicit reward (log p minus the recorded reference's) over held-out answers with
         their true labels; `preference_auc`: the same of the mean log p per token. A reference has no reward of its own.
         """
-        prompts, limit = DATA_DIR / "heldout.jsonl", 24 if self.quick else 0
+        prompts, limit = DATA_DIR / "heldout.jsonl", 8 if self.quick else 0
         answers = self._evaluate(models, prompts, ["desirable_share"], seed, limit=limit, **params)
-        rows = self.data("held-out", starter_rows.labelled_held_out(48 if self.quick else 400))
+        rows = self.data("held-out", starter_rows.labelled_held_out(32 if self.quick else 400))
         ranks = self.ranks(models, rows, seed, **params)
         return {name: {**answers[name], **ranks[name]} for name in models}
 

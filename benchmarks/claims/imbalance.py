@@ -20,7 +20,7 @@ def measure(lab: Lab, seed: int) -> dict[str, Scores]:
     """Train on three mixes of the same size, the lopsided ones with and without automatic weights."""
     sft, total = lab.sft(seed), 66 if lab.quick else TOTAL
     made = {"sft": sft.out("adapter")}
-    for name, shares in SIDES.items():
+    for name, shares in list(SIDES.items())[: 1 if lab.quick else None]:
         rows = mixed(seed, total, *shares)
         made[f"{name}_auto"] = lab.kto(seed, rows, sft).out("adapter")
         if name != "balanced":
@@ -44,13 +44,9 @@ def mixed(seed: int, total: int, up: int, down: int) -> list[Row]:
 
 def verdict(result: dict[str, Any]) -> str:
     """Say whether automatic weights beat none on both sides, and whether both still beat SFT."""
-    better = [
-        common.above_zero(result, f"{s}_auto", f"{s}_none", "desirable_share")
-        for s in ("few_good", "few_bad")
-    ]
-    lifts = [
-        common.above_zero(result, f"{s}_auto", "sft", "desirable_share") for s in ("few_good", "few_bad")
-    ]
+    sides = [s for s in ("few_good", "few_bad") if f"{s}_auto" in result["arms"]]
+    better = [common.above_zero(result, f"{s}_auto", f"{s}_none", "desirable_share") for s in sides]
+    lifts = [common.above_zero(result, f"{s}_auto", "sft", "desirable_share") for s in sides]
     if all(better) and all(lifts):
         return "holds"
     return "lifts_only" if all(lifts) else "holds_in_part" if any(better) or any(lifts) else "fails"

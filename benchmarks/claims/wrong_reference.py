@@ -8,7 +8,7 @@ shows that nothing else would have: the trainer takes its step without a word. R
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +72,7 @@ QUICK = ("sft_adapter", "base_given", "dpo_cold_base", "full_reread_from_base")
 
 def measure(lab: Lab, seed: int) -> dict[str, Scores]:
     """Try every construction; no training beyond one step."""
-    made = _models(lab, seed)
+    made = Models(lab, seed)
     rows = {
         "kto": lab.data("kto", [d.row(d.good) for d in starter_rows.draw(seed, 64, "reference")]),
         "dpo": lab.data("dpo", dpo_rows(seed)[:64]),
@@ -81,54 +81,64 @@ def measure(lab: Lab, seed: int) -> dict[str, Scores]:
     for name, case in CASES.items():
         if lab.quick and name not in QUICK:
             continue
+        inputs = {
+            "policy": common.model(made[case.policy]),
+            "reference": common.model(made[case.reference]),
+            "train_data": common.dataset(rows[case.stage]),
+        }
         with _built(case.trap):
-            proven = _try(lab, seed, case, made, rows, name)
+            proven = _try(lab, seed, case, inputs, name)
         scores = {"caught": float(_refused(proven)), "steps": float(len(proven.series("loss")))}
         scores["difference"] = _difference(proven)
         if case.wrong:
             with _built(case.trap), _unproven():
-                scores["trained_unproven"] = float(_try(lab, seed, case, made, rows, f"{name}, unproven").ok)
+                scores["trained_unproven"] = float(_try(lab, seed, case, inputs, f"{name}, unproven").ok)
         found[name] = scores
     return found
 
 
-def _models(lab: Lab, seed: int) -> dict[str, Path]:
-    """Train the models that the constructions are made of."""
-    sft = lab.sft(seed)
-    kto = lab.kto(seed, [d.row(d.good) for d in starter_rows.draw(seed, 320, "round one")], sft)
-    merged = lab.need("merge", {}, {"adapter": common.model(sft.out("adapter"))}, seed=seed)
-    full = {**common.kto_settings(lab.quick), **_FULL, "max_steps": 4 if lab.quick else 30}
-    chats = common.dataset(lab.data("sft", sft_rows(seed)[:480]))
-    start = common.model(MODEL_DIR)
-    sft_params = {k: v for k, v in full.items() if k != "beta"} | {"learning_rate": 1e-3}
-    sft_full = lab.need("sft", sft_params, {"policy": start, "train_data": chats}, seed=seed)
-    thumbs = common.dataset(
-        lab.data("kto", [d.row(d.good) for d in starter_rows.draw(seed, 320, "round one")])
-    )
-    whole = common.model(sft_full.out("model"))
-    kto_full = lab.need("kto", full, {"policy": whole, "reference": whole, "train_data": thumbs}, seed=seed)
-    return {
-        "base": MODEL_DIR,
-        "sft": sft.out("adapter"),
-        "kto": kto.out("adapter"),
-        "merged": merged.out("model"),
-        "sft_full": sft_full.out("model"),
-        "kto_full": kto_full.out("model"),
-    }
+class Models:
+    """The models that the constructions are made of, each trained when it is first asked for."""
+
+    def __init__(self, lab: Lab, seed: int) -> None:
+        self._lab, self._seed = lab, seed
+        thumbs = [d.row(d.good) for d in starter_rows.draw(seed, 320, "round one")]
+        self._thumbs = common.dataset(lab.data("kto", thumbs))
+        self._full = {**common.kto_settings(lab.quick), **_FULL, "max_steps": 3 if lab.quick else 30}
+
+    def __getitem__(self, name: str) -> Path:
+        if name == "base":
+            return MODEL_DIR
+        made: Made = getattr(self, f"_{name}")()
+        return made.out("model" if name.endswith("full") or name == "merged" else "adapter")
+
+    def _sft(self) -> Made:
+        return self._lab.sft(self._seed)
+
+    def _kto(self) -> Made:
+        return self._preference("sft", common.kto_settings(self._lab.quick))
+
+    def _merged(self) -> Made:
+        return self._lab.need("merge", {}, {"adapter": common.model(self["sft"])}, seed=self._seed)
+
+    def _sft_full(self) -> Made:
+        params = {k: v for k, v in self._full.items() if k != "beta"} | {"learning_rate": 1e-3}
+        chats = common.dataset(self._lab.data("sft", sft_rows(self._seed)[:480]))
+        inputs = {"policy": common.model(MODEL_DIR), "train_data": chats}
+        return self._lab.need("sft", params, inputs, seed=self._seed)
+
+    def _kto_full(self) -> Made:
+        return self._preference("sft_full", self._full)
+
+    def _preference(self, start: str, params: Mapping[str, Any]) -> Made:
+        sft = common.model(self[start])
+        inputs = {"policy": sft, "reference": sft, "train_data": self._thumbs}
+        return self._lab.need("kto", params, inputs, seed=self._seed)
 
 
-def _try(lab: Lab, seed: int, case: Case, made: dict[str, Path], rows: dict[str, Path], variant: str) -> Made:
-    settings = {
-        **common.kto_settings(lab.quick),
-        "max_steps": 1,
-        "num_train_epochs": 1,
-        **(_FULL if case.full else {}),
-    }
-    inputs = {
-        "policy": common.model(made[case.policy]),
-        "reference": common.model(made[case.reference]),
-        "train_data": common.dataset(rows[case.stage]),
-    }
+def _try(lab: Lab, seed: int, case: Case, inputs: Mapping[str, Any], variant: str) -> Made:
+    few = {"max_steps": 1, "num_train_epochs": 1}
+    settings = {**common.kto_settings(lab.quick), **few, **(_FULL if case.full else {})}
     return lab.step(case.stage, settings, inputs, seed=seed, variant=variant)
 
 
