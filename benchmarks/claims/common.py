@@ -56,7 +56,7 @@ class Made:
 
     @property
     def ok(self) -> bool:
-        return self.report["result"] == "succeeded"
+        return bool(self.report["result"] == "succeeded")
 
     @property
     def codes(self) -> list[str]:
@@ -66,6 +66,17 @@ class Made:
     def summary(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.report.get("summary", {})
         return found
+
+    def needed(self) -> Made:
+        """Return itself.
+
+        Raises:
+            StepFailed: the step did not succeed.
+        """
+        if not self.ok:
+            problems = json.dumps(self.report.get("problems"), ensure_ascii=False)
+            raise StepFailed(f"{self.root}: {problems[:2000]}")
+        return self
 
     def out(self, slot: str) -> Path:
         return self.root / "out" / slot
@@ -166,12 +177,7 @@ class Lab:
         Raises:
             StepFailed: it did not.
         """
-        made = self.step(stage, params, inputs, **how)
-        if not made.ok:
-            raise StepFailed(
-                f"{made.root}: {json.dumps(made.report.get('problems'), ensure_ascii=False)[:2000]}"
-            )
-        return made
+        return self.step(stage, params, inputs, **how).needed()
 
     def sft(self, seed: int, **params: Any) -> Made:
         """Return the SFT adapter of a seed, on demonstrations drawn with that seed; `params` over the starter's."""
@@ -179,18 +185,23 @@ class Lab:
         inputs = {"policy": model(MODEL_DIR), "train_data": dataset(data)}
         return self.need("sft", {**_settings("sft", self.quick), **params}, inputs, seed=seed)
 
-    def kto(
-        self, seed: int, rows: Sequence[Row], sft: Made | None = None, *, needed: bool = True, **params: Any
-    ) -> Made:
-        """Train KTO from the seed's SFT adapter with the starter's settings and `params` over them."""
+    def kto(self, seed: int, rows: Sequence[Row], sft: Made | None = None, **params: Any) -> Made:
+        """Train KTO from the seed's SFT adapter with the starter's settings and `params` over them.
+
+        What the guard gave up on counts as made: the step failed, but its best weights are kept, and they are what a
+        person gets.
+
+        Raises:
+            StepFailed: there is no adapter.
+        """
         start = sft or self.sft(seed)
         inputs = {
             "policy": model(start.out("adapter")),
             "reference": model(start.out("adapter")),
             "train_data": dataset(self.data("kto", rows)),
         }
-        run = self.need if needed else self.step
-        return run("kto", {**kto_settings(self.quick), **params}, inputs, seed=seed)
+        made = self.step("kto", {**kto_settings(self.quick), **params}, inputs, seed=seed)
+        return made if made.out("adapter").is_dir() else made.needed()
 
     def judge(self, models: Mapping[str, Path], seed: int, **params: Any) -> dict[str, Scores]:
         """Return each model's scores on held-out rows.
@@ -243,7 +254,8 @@ def dataset(path: Path, **options: Any) -> dict[str, Any]:
 
 
 def _settings(stage: str, quick: bool) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(SETTINGS_FILE)[stage]
+    settings: dict[str, Any] = read_json(SETTINGS_FILE) or {}
+    found = settings[stage]
     return {
         **found,
         "save_steps": 100000,
