@@ -117,7 +117,8 @@ class Check:
             return None
         present = present_columns(row.data for row in head)
         layout, problems = detect(
-            present, self._purpose, columns=self._columns, format=self._format, rule=rule.kind if rule else None
+            present, self._purpose, columns=self._columns, format=self._format, rule=rule.kind if rule else None,
+            head=[row.data for row in head],
         )
         for p in problems:
             self.report.add(Problem(p.code, p.values, file=str(self._path), field_name=p.field_name))

@@ -19,11 +19,19 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from swiftshell.data import inside
 from swiftshell.data.detect import Layout
 from swiftshell.data.labels import read_probability, read_weight
 from swiftshell.data.row import BadRow, Purpose, Turn, shown, text_of, type_name
 from swiftshell.data.rules import check_rules
-from swiftshell.data.turns import check_order, history_turns, transcript_turns, turns_of, with_system
+from swiftshell.data.turns import (
+    check_order,
+    conversation_turns,
+    history_turns,
+    transcript_turns,
+    turns_of,
+    with_system,
+)
 from swiftshell.errors import Problem
 
 Data = dict[str, Any]
@@ -36,6 +44,8 @@ class Converter:
     def __init__(self, layout: Layout, purpose: Purpose, warn: Warn) -> None:
         self._columns = dict(layout.columns)
         self._used = frozenset(layout.columns.values())
+        self._paths = tuple(column for column in self._used if inside.is_path(column))
+        self._captions = not {"prompt", "messages"} & set(layout.columns) and {"images", "completion"} <= set(layout.columns)
         self._warn = warn
         makers: dict[str, Callable[[Data], list[Data]]] = {
             "sft": self._sft,
@@ -52,6 +62,8 @@ class Converter:
         Raises:
             BadRow: the row cannot be used.
         """
+        if self._paths:
+            source = {**source, **{path: inside.value(source, path) for path in self._paths}}
         made = self._make(source)
         passed = self._passed(source)
         return [{**row, **passed} for row in made] if passed else made
@@ -66,6 +78,8 @@ class Converter:
         if "rejected" in self._columns or "chosen" in self._columns:
             prompt, chosen = self._chosen(source)
             return [{"prompt": prompt, "completion": chosen}]
+        if self._captions:
+            return [{"prompt": [_picture_alone()], "completion": said} for said in self._said_of_picture(source)]
         if "completion" in self._columns:
             prompt, answer = self._prompt_and_answer(source)
             return [{"prompt": prompt, "completion": answer, **self._judged(source)}]
@@ -130,8 +144,7 @@ class Converter:
     def _conversation(self, source: Data) -> list[Turn]:
         """Return all turns of the row's conversation, system prompt and earlier rounds in front."""
         value, column = self._value(source, "messages")
-        turns = turns_of(value, column, "user")
-        turns = self._with_context(turns, source)
+        turns = self._with_context(conversation_turns(value, column), source)
         check_order(turns, column, self._warn)
         return turns
 
@@ -176,6 +189,8 @@ class Converter:
 
     def _prompt_and_answer(self, source: Data) -> tuple[list[Turn], list[Turn]]:
         """Split a row before its answer: the answer's column, or the conversation's last assistant turn."""
+        if self._captions:
+            return [_picture_alone()], self._said_of_picture(source)[0]
         if "completion" in self._columns:
             prompt = self._asked(source) if "prompt" in self._columns else self._conversation(source)
             return self._answer(source, "completion", prompt)
@@ -199,6 +214,17 @@ class Converter:
             self._warn("data.same_speaker", column, turn=len(prompt) + 1, role="assistant")
         self._require_text(turns, column)
         return prompt, turns
+
+    def _said_of_picture(self, source: Data) -> list[list[Turn]]:
+        """Return what is said of a row's picture: one answer for every caption."""
+        value, column = self._value(source, "completion")
+        texts = [_caption(item) for item in (value if isinstance(value, list) else [value])]
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise BadRow("detect.bad_caption", column, value=shown(value))
+        answers: list[list[Turn]] = [[{"role": "assistant", "content": text}] for text in texts]
+        for answer in answers:
+            self._require_text(answer, column)
+        return answers
 
     def _require_answer(self, turns: list[Turn], column: str) -> None:
         if turns[-1]["role"] != "assistant":
@@ -289,7 +315,7 @@ class Converter:
         passed: Data = {}
         if (column := self._columns.get("tools")) is not None and source.get(column):
             tools = source[column]
-            passed["tools"] = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
+            passed["tools"] = _tools(tools, column)
         for part in ("images", "id"):
             if (column := self._columns.get(part)) is not None and source.get(column) is not None:
                 passed[part] = source[column]
@@ -303,6 +329,30 @@ class Converter:
         if "rules" in kept:
             kept["rules"] = _rules(kept["rules"], self._columns["rules"])
         return kept
+
+
+def _picture_alone() -> Turn:
+    """Return the question of a caption: a picture and no words, which nobody wrote."""
+    return {"role": "user", "content": ""}
+
+
+def _caption(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        return next((item[key] for key in ("caption", "text", "value", "raw", "content") if key in item), None)
+    return item
+
+
+def _tools(tools: Any, column: str) -> str:
+    """Return the tools of a row as JSON text, which every row of a data set can hold alike."""
+    held = tools
+    if isinstance(tools, str):
+        try:
+            held = json.loads(tools)
+        except ValueError:
+            raise BadRow("detect.bad_tools", column, value=shown(tools)) from None
+    if not isinstance(held, list) or not all(isinstance(tool, Mapping) for tool in held):
+        raise BadRow("detect.bad_tools", column, value=shown(tools))
+    return tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
 
 
 def _rules(value: Any, column: str) -> Data:

@@ -1,26 +1,57 @@
-"""Find out which columns play which part: detection by names, corrected by `columns:` and `format:`.
+"""Find out which columns play which part: by their names, and by what stands in them where a name says little.
 
 A `Layout` is decided once for a data set, from its first rows; rows that do not fit it are problems with a
-place, never guesses.
+place, never guesses. `columns:` and `format:` of a person come before everything found here.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from swiftshell.data import inside
 from swiftshell.data.row import Purpose
 from swiftshell.errors import Problem
 
 # For every part, the column names that are taken for it, the most telling first.
 NAMES: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "conversations", "conversation", "dialogue", "dialog"),
-    "prompt": ("prompt", "instruction", "query", "question", "input"),
-    "completion": ("completion", "response", "output", "answer"),
-    "chosen": ("chosen", "chosen_response", "chosen_messages"),
-    "rejected": ("rejected", "rejected_response", "rejected_messages"),
+    "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "contents", "data"),
+    "prompt": ("prompt", "instruction", "query", "question", "input", "problem", "inputs"),
+    "completion": (
+        "completion",
+        "response",
+        "output",
+        "answer",
+        "solution",
+        "target",
+        "targets",
+        "assistant",
+        "caption",
+        "captions",
+    ),
+    "chosen": (
+        "chosen",
+        "chosen_response",
+        "chosen_messages",
+        "chosen_answer",
+        "preferred_output",
+        "accepted",
+        "preferred",
+        "better",
+        "response_j",
+    ),
+    "rejected": (
+        "rejected",
+        "rejected_response",
+        "rejected_messages",
+        "rejected_answer",
+        "non_preferred_output",
+        "dispreferred",
+        "worse",
+        "response_k",
+    ),
     "label": (
         "label",
         "kto_tag",
@@ -40,10 +71,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "weight": ("weight", "sample_weight", "row_weight", "w"),
     "text": ("text", "story", "document"),
     "input": ("input",),
-    "system": ("system", "system_prompt"),
+    "system": ("system", "system_prompt", "system_message"),
     "history": ("history",),
-    "tools": ("tools",),
-    "images": ("images", "image"),
+    "tools": ("tools", "functions"),
+    "images": ("images", "image", "image_path", "image_paths", "img", "file_name"),
     "reference": ("reference", "reference_answer", "ground_truth", "gold"),
     "rules": ("rules",),
     "lang": ("lang", "language"),
@@ -60,6 +91,10 @@ _PARTNERS = {
     "question": "answer",
     "prompt": "completion",
     "input": "output",
+    "problem": "solution",
+    "inputs": "targets",
+    "user": "assistant",
+    "human": "assistant",
 }
 FORMATS = (
     "messages",
@@ -69,6 +104,7 @@ FORMATS = (
     "query_response",
     "question_answer",
     "preference",
+    "captions",
     "text",
 )
 _PROMPT_FORMATS = {
@@ -83,6 +119,8 @@ _PROMPT_OF_FORMAT = {
     "question_answer": "question",
     "prompt_completion": "prompt",
 }
+# Beside a column of one picture a row, `text` is its caption.
+_ONE_PICTURE = ("file_name", "image", "image_path", "img")
 _HELD_OUT_ONLY = ("reference", "rules", "lang")
 
 
@@ -115,16 +153,19 @@ def detect(
     columns: Mapping[str, str] | None = None,
     format: str | None = None,  # noqa: A002
     rule: str | None = None,
+    head: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Layout | None, list[Problem]]:
     """Decide the layout of a data set.
 
     Args:
         present: columns that the rows have.
         purpose: what the rows are for; labels are looked for where they mean something.
-        columns: part → column, said by a person; these come first.
+        columns: part → column, said by a person; these come first. `name.key` and `name[0]` reach into a column.
         format: one of `FORMATS`, said by a person; narrows what is looked for.
         rule: the kind of label rule that was given. With a threshold a column of scores may be the label; with
             "probability" the label column is one of probabilities.
+        head: the first rows. With them a column whose name may mean several things is looked at, and so are the
+            insides of columns that hold objects.
 
     Returns:
         the layout, or None with the problems that stand in its way.
@@ -132,7 +173,7 @@ def detect(
     mapping = {_own_name(part, purpose, present): name for part, name in (columns or {}).items()}
     if rule == "probability" and "probability" not in mapping and "label" in mapping:
         mapping["probability"] = mapping.pop("label")
-    problems = [p for p in (_bad_mapping(part, name, present) for part, name in mapping.items()) if p]
+    problems = [p for p in (_bad_mapping(part, name, present, head) for part, name in mapping.items()) if p]
     if format is not None and format not in FORMATS:
         near = next(iter(difflib.get_close_matches(format, FORMATS, n=1, cutoff=0.5)), "")
         values = {"format": format, "near": near, "known": ", ".join(FORMATS)}
@@ -144,12 +185,48 @@ def detect(
     if problems:
         return None, problems
     names = {**NAMES, **_names_for(rule)}
-    layout = _choose(present, purpose, mapping, format, names)
+    layout = _Choice(present, purpose, mapping, format, names, head).layout()
     missing = _missing(layout, purpose)
+    if missing and (nested := inside.columns(head, present)):
+        deeper = _Choice(present, purpose, mapping, format, names, head, nested).layout()
+        if _missing(deeper, purpose) is None:
+            return deeper, []
     if missing:
         values = {"purpose": purpose, "columns": ", ".join(present), "format": layout.format}
         return None, [Problem(missing, values, field_name="columns")]
     return layout, []
+
+
+def find_purpose(
+    present: list[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    format: str | None = None,  # noqa: A002
+    rule: str | None = None,
+    head: Sequence[Mapping[str, Any]] = (),
+) -> Purpose:
+    """Return what rows are most likely for: pairs for DPO, labels for KTO, answers for SFT, else prompts."""
+    options: dict[str, Any] = {"columns": columns, "format": format, "rule": rule, "head": head}
+    layout, _ = detect(present, "kto", **options)
+    if layout is not None:
+        return "dpo" if layout.get("rejected") else "kto"
+    layout, _ = detect(present, "sft", **options)
+    if layout is not None and not (layout.get("messages") and _only_asks(layout, head)):
+        return "sft"
+    layout, _ = detect(present, "heldout", **options)
+    if layout is None:
+        return "sft"  # whose complaint names the columns
+    return "heldout" if {"reference", "rules"} & set(layout.columns) else "prompts"
+
+
+def _only_asks(layout: Layout, head: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether the first conversations all end with a question."""
+    if "completion" in layout.columns or "chosen" in layout.columns:
+        return False
+    talks = [inside.value(row, layout.columns["messages"]) for row in head]
+    lists = [talk for talk in talks if isinstance(talk, list) and talk and isinstance(talk[-1], dict)]
+    asks = [str(talk[-1].get("role", talk[-1].get("from"))).lower() in ("user", "human") for talk in lists]
+    return bool(asks) and all(asks)
 
 
 def _own_name(part: str, purpose: Purpose, present: list[str]) -> str:
@@ -167,14 +244,14 @@ def _names_for(rule: str | None) -> dict[str, tuple[str, ...]]:
     return {}
 
 
-def _bad_mapping(part: str, column: str, present: list[str]) -> Problem | None:
+def _bad_mapping(part: str, column: str, present: list[str], head: Sequence[Mapping[str, Any]]) -> Problem | None:
     if part not in ROLES:
         near = next(iter(difflib.get_close_matches(part, ROLES, n=1, cutoff=0.5)), "")
         values = {"part": part, "near": near, "known": ", ".join(ROLES)}
         return Problem(
             "data.unknown_part_near" if near else "data.unknown_part", values, field_name=f"columns.{part}"
         )
-    if column not in present:
+    if column not in present and not any(inside.value(row, column) is not None for row in head):
         near = next(iter(difflib.get_close_matches(column, present, n=1, cutoff=0.5)), "")
         values = {"part": part, "column": column, "near": near, "columns": ", ".join(present)}
         return Problem(
@@ -183,54 +260,98 @@ def _bad_mapping(part: str, column: str, present: list[str]) -> Problem | None:
     return None
 
 
-def _choose(
-    present: list[str],
-    purpose: Purpose,
-    mapping: Mapping[str, str],
-    format: str | None,  # noqa: A002
-    names: Mapping[str, tuple[str, ...]],
-) -> Layout:
-    free = [name for name in present if name not in mapping.values()]
-    found = dict(mapping)
+class _Choice:
+    """Give every part its column; a column plays one part."""
 
-    def look(part: str, *first: str) -> None:
-        if part not in found:
-            name = next((n for n in (*first, *names[part]) if n in free), None)
-            if name is not None:
-                found[part] = name
-                free.remove(name)
+    def __init__(
+        self,
+        present: list[str],
+        purpose: Purpose,
+        mapping: Mapping[str, str],
+        format: str | None,  # noqa: A002
+        names: Mapping[str, tuple[str, ...]],
+        head: Sequence[Mapping[str, Any]],
+        nested: Sequence[str] = (),
+    ) -> None:
+        self.nested = [name for name in nested if name not in mapping.values()]
+        self.purpose, self.format, self.names, self.head = purpose, format, names, head
+        self.found = dict(mapping)
+        self.free = [name for name in present if name not in mapping.values()]
 
-    for part in ("chosen", "rejected") if format in (None, "preference") else ():
-        look(part)
-    asks = "prompt" in mapping
-    if (
-        format in (None, "messages", "sharegpt", "preference")
-        and not asks
-        and not _has_prompt_column(found, free)
-    ):
-        look("messages")
-    if "messages" not in found and format != "text":
-        look("prompt", *([_PROMPT_OF_FORMAT[format]] if format in _PROMPT_OF_FORMAT else []))
-    partner = _PARTNERS.get(found.get("prompt", ""))
-    look("completion", *([partner] if partner else []))
-    if found.get("prompt") == "instruction":
-        look("input")
-    if not {"messages", "prompt", "chosen"} & set(found) or format == "text":
-        look("text")
-    for part in ("system", "history", "tools", "images", "id"):
-        look(part)
-    thumbs = "rejected" not in found and (purpose in ("kto", "dpo") or (purpose == "sft" and "chosen" not in found))
-    if thumbs or (
-        purpose == "heldout" and {"completion", "messages"} & set(found)
-    ):
-        look("label")
-        if purpose != "sft":  # a number there is more often something else
-            look("probability")
-    if purpose == "kto" or (purpose == "dpo" and thumbs):
-        look("weight")
-    for part in _HELD_OUT_ONLY if purpose in ("heldout", "prompts") else ():
-        look(part)
-    return Layout(format or _name(found), found)
+    def layout(self) -> Layout:
+        """Return what was found."""
+        self._pairs()
+        self._question_and_answer()
+        for part in ("system", "history", "tools", "images", "id"):
+            self._look(part)
+        self._captions()
+        self._verdicts()
+        for part in _HELD_OUT_ONLY if self.purpose in ("heldout", "prompts") else ():
+            self._look(part)
+        return Layout(self.format or _name(self.found), self.found)
+
+    def _look(self, part: str, *first: str) -> None:
+        if part in self.found:
+            return
+        for wanted in (*first, *self.names[part]):
+            name = self._free(wanted)
+            if name is not None and inside.plausible(part, wanted, name, self.head):
+                self.found[part] = name
+                (self.free if name in self.free else self.nested).remove(name)
+                return
+
+    def _free(self, wanted: str) -> str | None:
+        """Return the column of a name that plays no part yet: as it is, in other letters, inside of another."""
+        if wanted in self.free:
+            return wanted
+        same = (name for name in self.free if name.lower() == wanted)
+        return next(same, next((name for name in self.nested if name.lower().endswith(f".{wanted}")), None))
+
+    def _pairs(self) -> None:
+        if self.format not in (None, "preference"):
+            return
+        for part in ("chosen", "rejected"):
+            self._look(part)
+        if not {"chosen", "rejected"} & set(self.found):
+            both = inside.two_answers(self.head, [n for n in self.free if n.lower() in NAMES["completion"]])
+            if both is not None:
+                self.free.remove(both)
+                self.found |= {"chosen": f"{both}[0]", "rejected": f"{both}[1]"}
+
+    def _question_and_answer(self) -> None:
+        found, format_ = self.found, self.format
+        asks = "prompt" in found or _has_prompt_column(found, self.free)
+        if format_ in (None, "messages", "sharegpt", "preference") and not asks:
+            self._look("messages")
+        if "messages" not in found and format_ != "text":
+            first = [_PROMPT_OF_FORMAT[format_]] if format_ in _PROMPT_OF_FORMAT else []
+            # "user" is a name or a number in most files; beside "assistant" it is what was asked.
+            self._look("prompt", *first, *(("user", "human") if self._free("assistant") else ()))
+        prompt = found.get("prompt", "").lower()
+        partner = _PARTNERS.get(prompt)
+        self._look("completion", *([partner] if partner else []))
+        if prompt == "instruction":
+            self._look("input")
+        if not {"messages", "prompt", "chosen"} & set(found) or format_ == "text":
+            self._look("text")
+
+    def _captions(self) -> None:
+        """Take the text beside a picture for what is said of it, where nothing is asked."""
+        found = self.found
+        if found.get("images") in _ONE_PICTURE and "text" in found and "completion" not in found:
+            found["completion"] = found.pop("text")
+        elif "text" in found and "images" not in found and not {"messages", "prompt", "chosen"} & set(found):
+            found.pop("completion", None)  # an answer to nothing
+
+    def _verdicts(self) -> None:
+        found, purpose = self.found, self.purpose
+        thumbs = "rejected" not in found and (purpose in ("kto", "dpo") or (purpose == "sft" and "chosen" not in found))
+        if thumbs or (purpose == "heldout" and {"completion", "messages"} & set(found)):
+            self._look("label")
+            if purpose != "sft":  # a number there is more often something else
+                self._look("probability")
+        if purpose == "kto" or (purpose == "dpo" and thumbs):
+            self._look("weight")
 
 
 def _has_prompt_column(found: Mapping[str, str], free: list[str]) -> bool:
@@ -245,15 +366,16 @@ def _name(found: Mapping[str, str]) -> str:
     if "messages" in found:
         return "sharegpt" if found["messages"].startswith("conversation") else "messages"
     if "prompt" in found:
-        return _PROMPT_FORMATS.get(found["prompt"], "prompt_completion")
-    return "text"
+        return _PROMPT_FORMATS.get(found["prompt"].lower(), "prompt_completion")
+    return "captions" if {"images", "completion"} <= set(found) else "text"
 
 
 def _missing(layout: Layout, purpose: Purpose) -> str | None:
     """Return the code of what the purpose needs and the layout lacks."""
     has = set(layout.columns)
     pair = "rejected" in has and bool({"chosen", "messages", "completion"} & has)
-    answers = bool({"messages", "completion"} & has) and bool({"messages", "prompt"} & has)
+    asked = {"messages", "prompt"} & has or {"images", "completion"} <= has
+    answers = bool({"messages", "completion"} & has) and bool(asked)
     if purpose == "dpo":  # thumbs will do: their answers are paired
         return None if pair or (answers and {"label", "probability"} & has) else "data.no_pair"
     if purpose == "kto":
