@@ -10,6 +10,7 @@ before. Locks say what is intended, the driver says what is: a GPU is free only 
 | `tickets` | who waits: one file each, alive while its owner holds the file's lock |
 | `holders` | who holds which GPU: probing locks, records for people |
 | `view` | the GPUs as seen by a claim: free, held, used by others, unknown |
+| `usage` | what each user had lately, old use counting less |
 | `decide` | whose turn it is; a pure function of tickets and view |
 | `reason` | why somebody waits, in one sentence that names who and what |
 | `claim` | the steps from a ticket to held GPUs |

@@ -10,7 +10,8 @@ AREA/                        root:lab 0755          (a user's own: 0700 througho
 │   ├── sched.lock           0644, empty            held while somebody chooses, for milliseconds
 │   └── gpu-<UUID>.lock      0644, empty            held by the runner and by its job
 ├── tickets/                 root:lab 3770          who waits
-└── claims/                  root:lab 3770          who holds what, for people: the lock decides
+├── claims/                  root:lab 3770          who holds what, for people: the lock decides
+└── usage/                   root:lab 3770          what each user had lately
 ```
 """
 
@@ -54,6 +55,10 @@ class Area:
         return self.root / "claims"
 
     @property
+    def usage(self) -> Path:
+        return self.root / "usage"
+
+    @property
     def host(self) -> Path:
         return self.root / "host.json"
 
@@ -80,7 +85,7 @@ def find(environ: Mapping[str, str] | None = None, *, create: bool = True) -> Ar
     if not create and not area.root.exists():
         return area
     try:
-        for folder in (area.root, area.sched.parent, area.tickets, area.claims):
+        for folder in (area.root, area.sched.parent, area.tickets, area.claims, area.usage):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable("gpus.area_unwritable", area, reason=error.strerror or str(error)) from error
@@ -114,13 +119,13 @@ def _check_shared(area: Area) -> None:
             facts = folder.stat()
             if facts.st_uid != 0 or stat.S_IMODE(facts.st_mode) & 0o022:
                 raise _unusable("gpus.area_unsafe", area, found=_modes(folder))
-        for folder in (area.tickets, area.claims):
+        for folder in (area.tickets, area.claims, area.usage):
             if not folder.stat().st_mode & stat.S_ISVTX:
                 raise _unusable("gpus.area_unsafe", area, found=_modes(folder))
     except OSError as error:
         raise _unusable("gpus.area_broken", area, reason=f"{error.filename}: {error.strerror}") from error
     _check_local(area)
-    if not all(os.access(folder, os.W_OK | os.X_OK) for folder in (area.tickets, area.claims)):
+    if not all(os.access(folder, os.W_OK | os.X_OK) for folder in (area.tickets, area.claims, area.usage)):
         raise _unusable("gpus.area_closed", area, group=_group(area.tickets))
     _check_version(area)
 
@@ -191,7 +196,8 @@ def make_shared(root: Path, gid: int, uuids: list[str]) -> Area:
         OSError: no permission, no space.
     """
     area = Area(root, shared=True)
-    for folder, mode in ((root, 0o755), (area.sched.parent, 0o755), (area.tickets, 0o3770), (area.claims, 0o3770)):
+    everybodys = (area.tickets, area.claims, area.usage)
+    for folder, mode in ((root, 0o755), (area.sched.parent, 0o755), *((folder, 0o3770) for folder in everybodys)):
         folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, 0, gid)
         os.chmod(folder, mode)

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from swiftshell.claims import decide, holders, reason, tickets, view
+from swiftshell.claims import decide, holders, reason, tickets, usage, view
 from swiftshell.claims.area import Area, find
 from swiftshell.claims.decide import Decision
 from swiftshell.claims.tickets import OwnTicket, Queue, Ticket, Want
+from swiftshell.claims.usage import Ledgers
 from swiftshell.claims.view import GpuView
 from swiftshell.errors import EXIT_NO_RESOURCES, Problem, fail
 from swiftshell.machine import gpu as inventory
@@ -61,6 +62,8 @@ class Grant:
 
     def close(self) -> None:
         """Give the GPUs up as far as this process is concerned; a job that still lives keeps its share of the locks."""
+        if any(held.fd >= 0 for held in self.locks):
+            usage.record(self.area, self.want, len(self.gpus), self.since)
         for gpu, held in zip(self.gpus, self.locks, strict=True):
             if held.fd >= 0:
                 holders.forget(self.area, gpu.uuid)
@@ -74,7 +77,7 @@ class Claimer:
                  stopped_after_s: float = STOPPED_AFTER_S) -> None:  # fmt: skip
         self._area = area
         self._read_gpus = read_gpus
-        self._queue = Queue(area)
+        self._queue, self._ledgers = Queue(area), Ledgers(area)
         self._own: OwnTicket = tickets.write(area, want)
         self._stopped_after_s = stopped_after_s
         self._ready_since: dict[str, float] = {}
@@ -146,7 +149,9 @@ class Claimer:
 
     def _decide(self, found: Sequence[Gpu]) -> tuple[Decision, list[GpuView]]:
         seen = view.look(self._area, found)
-        decision = decide.decide(self.ticket, self._queue.alive(self._own), seen, tickets.now_s(), self._stopped())
+        alive = self._queue.alive(self._own)
+        used_h = self._ledgers.hours(t.uid for t in alive)
+        decision = decide.decide(self.ticket, alive, seen, tickets.now_s(), used_h, self._stopped())
         now = time.monotonic()
         self._ready_since = {name: self._ready_since.get(name, now) for name in decision.ready | self._stopped()}
         return decision, seen

@@ -1,15 +1,17 @@
 """Say whose turn it is: a pure function of the tickets and the GPUs. Every waiter computes the same and acts for itself.
 
-The order is priority, then submission. A ticket is served when enough GPUs are left for it after all tickets before it
-had what they need; one that needs several collects what becomes free, so that no stream of small jobs can starve it, and
-nothing is really held meanwhile, so that nothing can deadlock. Passed over are only: a ticket that no end of any job
-could serve (its GPUs are used by others), one whose user already has the share that others wait for, and one that could
-have started for half a minute and did not (its process is stopped).
+The order is priority, then who had less of the GPUs lately (in powers of two of GPU-hours), then submission. A ticket is
+served when enough GPUs are left for it after all tickets before it had what they need; one that needs several collects
+what becomes free, so that no stream of small jobs can starve it, and nothing is really held meanwhile, so that nothing can
+deadlock. Passed over are only: a ticket that no end of any job could serve (its GPUs are used by others), one whose user
+already has the share that others wait for, and one that could have started for half a minute and did not (its process is
+stopped).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from swiftshell.claims.tickets import PRIORITIES, Ticket
@@ -37,12 +39,21 @@ class Decision:
     hopeless: bool = False
 
 
-def decide(me: Ticket, tickets: Sequence[Ticket], gpus: Sequence[GpuView], now_s: float,
+def decide(me: Ticket, tickets: Sequence[Ticket], gpus: Sequence[GpuView], now_s: float, used_h: Mapping[int, float],
            passed: Collection[str] = ()) -> Decision:  # fmt: skip
-    """Return what `me`, one of the living `tickets`, gets now. `passed` names tickets to pass over."""
+    """Return what `me`, one of the living `tickets`, gets now.
+
+    Args:
+        me: the ticket that asks.
+        tickets: all living ones, `me` among them.
+        gpus: the machine as it is.
+        now_s: seconds since boot.
+        used_h: GPU-hours by user, old ones counting less; who is not in it had none.
+        passed: names of tickets to pass over.
+    """
     free = [g for g in gpus if g.state == "free"]
     ahead, ready = [], set()
-    for ticket in sorted(tickets, key=lambda t: _rank(t, now_s)):
+    for ticket in in_order(tickets, now_s, used_h):
         if ticket.name == me.name:
             break
         if ticket.name in passed or _hopeless(ticket, gpus) or _over_share(ticket, tickets, gpus) is not None:
@@ -58,14 +69,16 @@ def decide(me: Ticket, tickets: Sequence[Ticket], gpus: Sequence[GpuView], now_s
     return Decision(take, tuple(ahead), frozenset(ready), share, _hopeless(me, gpus))
 
 
-def in_order(tickets: Sequence[Ticket], now_s: float) -> list[Ticket]:
+def in_order(tickets: Sequence[Ticket], now_s: float, used_h: Mapping[int, float]) -> list[Ticket]:
     """Return tickets the way they are served."""
-    return sorted(tickets, key=lambda t: _rank(t, now_s))
+    return sorted(tickets, key=lambda t: _rank(t, now_s, used_h.get(t.uid, 0.0)))
 
 
-def _rank(ticket: Ticket, now_s: float) -> tuple[int, float, str]:
+def _rank(ticket: Ticket, now_s: float, used_h: float) -> tuple[int, int, float, str]:
+    """Return the sort key; who waited long goes first whatever they used, so that nobody waits for ever."""
     lifted = int(max(0.0, now_s - ticket.submitted_s) // AGING_S)
-    return max(0, PRIORITIES.index(ticket.want.priority) - lifted), ticket.submitted_s, ticket.name
+    used = 0 if lifted else int(math.log2(1.0 + used_h))
+    return max(0, PRIORITIES.index(ticket.want.priority) - lifted), used, ticket.submitted_s, ticket.name
 
 
 def _hopeless(ticket: Ticket, gpus: Sequence[GpuView]) -> bool:

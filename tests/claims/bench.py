@@ -89,6 +89,6 @@ def want(gpus: int = 1, run: str = "2026-01-01-echo-aaaa", **fields: Any) -> Wan
 def own_area(root: Path) -> Area:
     """An area as a user's own is, at a place of the test's choice."""
     area = Area(root, shared=False)
-    for folder in (area.root, area.sched.parent, area.tickets, area.claims):
+    for folder in (area.root, area.sched.parent, area.tickets, area.claims, area.usage):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return area

@@ -30,7 +30,7 @@ def ticket(name: str, count: int = 1, uid: int = ALICE, at: float = 0.0, **field
 
 
 def taken(me: Ticket, others: list[Ticket], view: list[GpuView], **more: Any) -> list[int]:
-    found = decide(me, [*others, me], view, more.pop("now_s", 10.0), **more)
+    found = decide(me, [*others, me], view, more.pop("now_s", 10.0), more.pop("used_h", {}), **more)
     return [g.index for g in view if g.uuid in found.take]
 
 
@@ -58,20 +58,20 @@ def test_small_ones_may_have_what_the_one_ahead_cannot_use() -> None:
 def test_what_no_end_of_a_job_could_serve_blocks_nobody() -> None:
     wide, small = ticket("a", 4), ticket("b", at=1.0)
     assert taken(small, [wide], gpus("fffs")) == [0]
-    assert decide(wide, [wide, small], gpus("fffs"), 10.0).hopeless
+    assert decide(wide, [wide, small], gpus("fffs"), 10.0, {}).hopeless
 
 
 def test_priority_goes_before_submission_and_waiting_lifts() -> None:
     low, normal, quick = ticket("a", priority="low"), ticket("b", at=5.0), ticket("c", at=9.0, priority="interactive")
-    assert [t.name for t in in_order([low, normal, quick], 10.0)] == ["c", "b", "a"]
+    assert [t.name for t in in_order([low, normal, quick], 10.0, {})] == ["c", "b", "a"]
     newcomer = ticket("d", at=AGING_S + 1.0)
-    assert [t.name for t in in_order([newcomer, low], AGING_S + 2.0)] == ["a", "d"]
+    assert [t.name for t in in_order([newcomer, low], AGING_S + 2.0, {})] == ["a", "d"]
 
 
 def test_a_user_leaves_one_gpu_to_others_who_wait() -> None:
     greedy, other = ticket("a"), ticket("b", uid=BOB, at=1.0)
     assert taken(greedy, [], gpus("hhhf")) == [3]
-    found = decide(greedy, [greedy, other], gpus("hhhf"), 10.0)
+    found = decide(greedy, [greedy, other], gpus("hhhf"), 10.0, {})
     assert (found.take, found.share) == ((), 3)
     assert taken(other, [greedy], gpus("hhhf")) == [3]
 
@@ -86,13 +86,26 @@ def test_those_whom_only_strangers_keep_waiting_cost_nobody_a_share() -> None:
 
 def test_one_gpu_is_for_who_came_first() -> None:
     mine, other = ticket("a"), ticket("b", uid=BOB, at=1.0)
-    assert decide(mine, [mine, other], gpus("h"), 10.0).share == 1
+    assert decide(mine, [mine, other], gpus("h"), 10.0, {}).share == 1
     assert taken(other, [mine], gpus("f")) == []
     assert taken(mine, [other], gpus("f")) == [0]
 
 
 def test_a_stopped_one_is_passed_over() -> None:
     stopped, next_one = ticket("a", 4), ticket("b", 4, at=1.0)
-    found = decide(next_one, [stopped, next_one], gpus("ffff"), 10.0)
+    found = decide(next_one, [stopped, next_one], gpus("ffff"), 10.0, {})
     assert (found.take, found.ready) == ((), frozenset({"a"}))
     assert taken(next_one, [stopped], gpus("ffff"), passed={"a"}) == [0, 1, 2, 3]
+
+
+def test_who_had_less_lately_goes_first_and_small_differences_do_not_count() -> None:
+    heavy, light = ticket("a"), ticket("b", uid=BOB, at=1.0)
+    assert [t.name for t in in_order([heavy, light], 10.0, {ALICE: 30.0, BOB: 2.0})] == ["b", "a"]
+    assert [t.name for t in in_order([heavy, light], 10.0, {ALICE: 2.9, BOB: 1.1})] == ["a", "b"]
+    assert taken(heavy, [light], gpus("hhhf"), used_h={ALICE: 30.0}) == []
+
+
+def test_use_does_not_keep_anybody_waiting_for_ever() -> None:
+    heavy, light = ticket("a"), ticket("b", uid=BOB, at=AGING_S + 5.0)
+    order = in_order([heavy, light], AGING_S + 6.0, {ALICE: 300.0})
+    assert [t.name for t in order] == ["a", "b"]

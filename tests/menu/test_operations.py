@@ -12,7 +12,8 @@ SCREENS = {
     "run": "stage.show", "resume": "start.resume", "stop": "jobs.act", "jobs": "jobs.show",
     "logs": "start.show_log", "attach": "start.attach", "runs": "runs.show", "report": "runs.report",
     "chat": "chat.show", "infer": "stage.show", "serve": "stage.show", "data": "data.show",
-    "recipes": "recipes.show", "doctor": "doctor.show", "admin": "doctor.show", "gpus": "gpus.show", "queue": "gpus.show", "explain": "stage.about",
+    "recipes": "recipes.show", "doctor": "doctor.show", "admin": "doctor.show", "gpus": "gpus.show",
+    "queue": "gpus.show", "explain": "stage.about",
 }
 
 
