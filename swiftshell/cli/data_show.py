@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from swiftshell.cli.data_source import add_source_arguments, source_columns, source_path
+from swiftshell.cli.data_source import add_source_arguments, source_columns, source_path, source_purpose
 from swiftshell.i18n import t
 from swiftshell.result import Result
 
@@ -23,7 +23,8 @@ def run(args: argparse.Namespace) -> Result[Any]:
     """Show rows."""
     from swiftshell.data.load import load_rows
 
-    rows = load_rows(source_path(args), args.purpose, columns=source_columns(args), limit=args.rows)
+    path, columns = source_path(args), source_columns(args)
+    rows = load_rows(path, source_purpose(args, path, columns), columns=columns, limit=args.rows)
     if not args.json:
         for row in rows:
             print(f"── {t('cli.data_row', row=row.number)}")

@@ -15,7 +15,7 @@ PURPOSES = ("sft", "kto", "dpo", "prompts", "heldout")
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say what is read, and how."""
     parser.add_argument("path", metavar="PATH", help=t("cli.data_path"))
-    parser.add_argument("--for", dest="purpose", default="kto", choices=PURPOSES, help=t("cli.data_for"))
+    parser.add_argument("--for", dest="purpose", choices=PURPOSES, help=t("detect.for"))
     parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", dest="columns",
                         help=t("cli.run_column"))
 
@@ -26,10 +26,21 @@ def source_path(args: argparse.Namespace) -> Path:
     Raises:
         SwiftshellError: there is nothing there.
     """
+    from swiftshell.data.sources import exists
+
     path = Path(args.path).expanduser()
-    if not path.exists():
+    if not exists(path):
         raise fail("plan.path_missing", path=str(path), name="PATH")
     return path
+
+
+def source_purpose(args: argparse.Namespace, path: Path, columns: dict[str, str] | None) -> str:
+    """Return what the rows are for: as said by `--for`, else as the rows themselves say."""
+    if args.purpose:
+        return str(args.purpose)
+    from swiftshell.data.columns import purpose_of
+
+    return purpose_of(path, columns=columns)
 
 
 def source_columns(args: argparse.Namespace) -> dict[str, str] | None:

@@ -1,7 +1,7 @@
 """Rows with pictures: find them, put them where the text names them, and check the files without decoding pixels.
 
 A picture is named by an `images` (or `image`) column with paths, by `<image>` in a user's text, or by a content part
-{"type": "image"}; paths are absolute, or relative to the folder of the data file. A row that has pictures leaves here
+{"type": "image"}; paths are absolute, or relative to the folder of the data file (a bare file name may lie one folder below). A row that has pictures leaves here
 with content parts in every turn and `images`: absolute paths in the order of the placeholders, which is what TRL's
 collators for vision-language models take.
 """
@@ -51,6 +51,7 @@ class Pictures:
         self.rows = 0
         self.files: dict[str, tuple[int, int] | None] = {}
         self._wrong: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._folders: dict[Path, list[str]] = {}  # folder of a data file → the folders in it
 
     def place(self, data: dict[str, Any], folder: Path) -> dict[str, Any]:
         """Return a converted row with its pictures in place; a row without any as it is, `images` left out.
@@ -108,7 +109,7 @@ class Pictures:
         """Return a picture's absolute path once its file has been looked at."""
         if _URL.match(name):
             raise BadRow("images.url", self.column, path=shown(name))
-        path = os.path.normpath(folder / name)
+        path = self._place_of(name, folder)
         if path not in self.files and path not in self._wrong:
             try:
                 self.files[path] = look(path)
@@ -118,6 +119,20 @@ class Pictures:
             code, values = self._wrong[path]
             raise BadRow(code, self.column, **{"path": name, "folder": str(folder), **values})
         return path
+
+
+    def _place_of(self, name: str, folder: Path) -> str:
+        """Return where a picture lies; a bare name may stand for the one folder beside the data file that has it."""
+        path = os.path.normpath(folder / name)
+        if os.path.basename(name) != name or path in self.files or os.path.lexists(path):
+            return path
+        if folder not in self._folders:
+            try:
+                self._folders[folder] = [p.path for p in os.scandir(folder) if p.is_dir()]
+            except OSError:
+                self._folders[folder] = []
+        below = [os.path.join(f, name) for f in self._folders[folder] if os.path.lexists(os.path.join(f, name))]
+        return below[0] if len(below) == 1 else path
 
 
 def _listed(value: Any, column: str | None) -> list[str]:
