@@ -8,6 +8,9 @@ and synced) included; start-up, the reference's log-probabilities and saving are
 Processor time is shown beside wall time: on a busy machine it is the steadier of the two. The starter is the worst case: a
 step takes a tenth of a second, so what the guard does between two steps weighs most. Limits are set wide here, so that
 both sides take the same steps; that they do is checked.
+
+The last line is the surest: the time spent inside the guard's own calls, as a share of the training it watched. It does not
+depend on two trainings having had an equally busy machine.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from swiftshell.engines import trl_kto
+from swiftshell.engines.guard_watch import GuardCallback
 from swiftshell.stages import registry
 from swiftshell.stages.base import InputRef, StepRequest
 from swiftshell.starter import DATA_DIR, MODEL_DIR, SETTINGS_FILE
@@ -77,6 +82,29 @@ class Clock:
         return self.over[0] - self.begun[0], self.over[1] - self.begun[1]
 
 
+class Inside:
+    """The time spent in the guard's own calls, wall and processor seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = [0.0, 0.0]
+
+    def listen(self) -> None:
+        """Take the time of every call that the trainer makes to the guard while it trains."""
+        for name in ("on_step_end", "on_log"):
+            setattr(GuardCallback, name, self._timed(getattr(GuardCallback, name)))
+
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            begun = time.perf_counter(), time.process_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.seconds[0] += time.perf_counter() - begun[0]
+                self.seconds[1] += time.process_time() - begun[1]
+
+        return timed
+
+
 def request(steps: int, *, guarded: bool) -> StepRequest:
     """Return KTO on the starter; the only difference is the guard."""
     settings = json.loads(SETTINGS_FILE.read_text(encoding="utf-8"))["kto"]
@@ -99,20 +127,26 @@ def main() -> None:
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="swiftshell-guard-cost-"))
     taken: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    shares: list[list[float]] = []
     losses: dict[bool, list[float]] = {}
+    inside = Inside()
+    inside.listen()
     try:
         for number in range(-1, args.rounds):  # the first round warms caches up and does not count
             for guarded in (number % 2 == 0, number % 2 != 0):
                 clock = Clock(folder / f"{number + 1}-{guarded}")
+                inside.seconds = [0.0, 0.0]
                 trl_kto.run(request(args.steps, guarded=guarded), clock)
                 losses[guarded] = clock.losses
                 if number >= 0:
                     taken[guarded].append(clock.seconds)
+                if number >= 0 and guarded:
+                    shares.append([i / whole for i, whole in zip(inside.seconds, clock.seconds, strict=True)])
         if losses[True] != losses[False]:
             raise SystemExit("the two sides did not take the same steps: this measures nothing")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    result = {"steps": args.steps, "rounds": args.rounds}
+    result: dict[str, Any] = {"steps": args.steps, "rounds": args.rounds}
     for i, name in enumerate(("wall_s", "processor_s")):
         off, on = ([s[i] for s in taken[g]] for g in (False, True))
         ratios = [b / a for a, b in zip(off, on, strict=True)]
@@ -125,6 +159,9 @@ def main() -> None:
             f"{name:12} off {result[name]['off']:.3f}  on {result[name]['on']:.3f}  "
             f"ratio {result[name]['ratio']:.4f} (rounds {min(ratios):.4f} to {max(ratios):.4f})"
         )
+    wall, processor = (statistics.median(s[i] for s in shares) for i in (0, 1))
+    result["inside_share"] = {"wall": wall, "processor": processor}
+    print(f"inside       {100 * wall:.2f} % of the wall time, {100 * processor:.2f} % of the processor time")
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

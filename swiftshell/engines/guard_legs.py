@@ -8,14 +8,15 @@
     checkpoints/leg-<k>/snapshots/           adapters put aside while leg k ran
     checkpoints/best/                        what was gone back to when the guard gave up
 
-A file counts once it has its final name: everything is written beside it, synced and renamed.
+A folder counts once it has its final name: it is filled beside it and renamed. It is synced to the disk before anything
+that survives a power failure speaks of it: `legs.json`, or a checkpoint that lists it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -99,11 +100,16 @@ class Legs:
         return read_json((self.folder / BEST if given_up else self.place) / HISTORY) or []
 
     def forget_before_current(self) -> None:
-        """Remove the checkpoints and snapshots of earlier legs: only their story is needed from here on."""
+        """Remove weights of earlier legs: only their story is needed from here on."""
         for leg in self.all[:-1]:
-            shutil.rmtree(self.folder / f"leg-{leg.number}" / "snapshots", ignore_errors=True)
-            for path in leg_folder(self.folder, leg.number).glob("checkpoint-*"):
+            shutil.rmtree(self.folder / f"leg-{leg.number}", ignore_errors=True)
+        if self.current.number:
+            for path in self.folder.glob("checkpoint-*"):
                 shutil.rmtree(path, ignore_errors=True)
+
+    def forget_snapshots(self) -> None:
+        """Remove the weights put aside in the current leg: it is over."""
+        shutil.rmtree(self.place / "snapshots", ignore_errors=True)
 
 
 def trained_weights(model: Any) -> dict[str, Any]:
@@ -112,13 +118,25 @@ def trained_weights(model: Any) -> dict[str, Any]:
 
 
 def write_weights(model: Any, folder: Path) -> None:
-    """Write what is trained into a folder that appears whole or not at all."""
+    """Write what is trained into a folder that appears whole or not at all; `sync` makes it last."""
     from safetensors.torch import save
 
     def fill(inside: Path) -> None:
         (inside / _WEIGHTS).write_bytes(save(trained_weights(model)))
 
     _make_whole(folder, fill)
+
+
+def sync(folder: Path) -> None:
+    """Bring a folder's files to the disk."""
+    for path in folder.iterdir():
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    sync_folder(folder)
+    sync_folder(folder.parent)
 
 
 def keep_folder(source: Path, folder: Path) -> None:
@@ -133,23 +151,16 @@ def keep_folder(source: Path, folder: Path) -> None:
                     shutil.copyfile(path, inside / path.name)
 
     _make_whole(folder, fill)
+    sync(folder)
 
 
-def _make_whole(folder: Path, fill: Any) -> None:
+def _make_whole(folder: Path, fill: Callable[[Path], None]) -> None:
     partial = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     fill(partial)
-    for path in partial.iterdir():
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    sync_folder(partial)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
-    sync_folder(folder.parent)
 
 
 def whole(folder: Path) -> bool:

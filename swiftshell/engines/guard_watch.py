@@ -43,11 +43,16 @@ class GuardCallback(TrainerCallback, ExportableState):
         self.guard, self.trip = guard, None
         self._ctx, self._place, self._offset, self._every, self._measure = ctx, place, offset, every, measure
         self._aside: list[dict[str, Any]] = []
+        self._unsynced: list[int] = []  # snapshots that a power failure could still undo
         self._output_dir = Path()
 
     trip: Trip | None
 
     def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps; the weights it lists are on the disk by then."""
+        while self._unsynced:
+            if (folder := self._folder(self._unsynced.pop())).is_dir():
+                guard_legs.sync(folder)
         return {
             "args": {},
             "attributes": {"guard": self.guard.as_json(), "aside": [dict(e) for e in self._aside]},
@@ -65,12 +70,14 @@ class GuardCallback(TrainerCallback, ExportableState):
             shutil.rmtree(self._place / "snapshots", ignore_errors=True)
             if self._every and not self._offset:
                 guard_legs.write_weights(model, self._place / "start")
+                guard_legs.sync(self._place / "start")
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         step = state.global_step
         if self._every and step % self._every == 0 and step < state.max_steps:
             guard_legs.write_weights(model, self._folder(step))
+            self._unsynced.append(step)
             self._put_aside(step)
         settings = self.guard.settings
         if self._measure is not None and step % settings.probe_steps == 0:

@@ -97,6 +97,7 @@ class LegByLeg:
         leg = self._legs.current
         if leg.number == 0 and self._legs.gave_up is None:
             return
+        self._legs.forget_before_current()  # in case the last process died on it
         if self._resume is None or self._resume.parent != self._legs.output_dir:
             self._resume = None
         first = self._callback(BeforeFirstStep)
@@ -224,6 +225,7 @@ class LegByLeg:
             self._load(guard_legs.BEST)
             state.log_history = self._legs.history(given_up=True)
             state.global_step = gave_up["step"]
+        self._legs.forget_snapshots()
         state.max_steps = self._total
         shell = self._callback(ShellCallback)
         shell.offset = 0
