@@ -1,9 +1,8 @@
-"""`swiftshell data show`: look at rows as the engines will see them."""
+"""`swiftshell data show`: look at rows as a model will read them, with what it learns from told apart."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from swiftshell.cli.data_source import add_source_arguments, source_columns, source_path, source_purpose
@@ -17,16 +16,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_source_arguments(parser)
     parser.add_argument("-n", "--rows", type=int, default=3, metavar="N", help=t("cli.data_rows"))
+    parser.add_argument("--model", metavar="M", help=t("detect.model"))
+    parser.add_argument("--whole", action="store_true", help=t("detect.whole"))
 
 
 def run(args: argparse.Namespace) -> Result[Any]:
     """Show rows."""
-    from swiftshell.data.load import load_rows
+    from swiftshell.api.preview import previews, speaker_for
+    from swiftshell.run.workspace import open_workspace
 
     path, columns = source_path(args), source_columns(args)
-    rows = load_rows(path, source_purpose(args, path, columns), columns=columns, limit=args.rows)
+    speaker = speaker_for(open_workspace(args.workspace, create=False), args.model)
+    purpose = source_purpose(args, path, columns)
+    shown = previews(path, purpose, speaker, rows=args.rows, columns=columns)
     if not args.json:
-        for row in rows:
-            print(f"── {t('cli.data_row', row=row.number)}")
-            print(json.dumps(row.data, ensure_ascii=False, indent=1))
-    return Result([{"row": r.number, **r.data} for r in rows])
+        from swiftshell.render.preview import print_previews
+
+        print_previews(shown, model=speaker.name, whole=args.whole)
+    return Result({"purpose": purpose, "model": speaker.name, "rows": [one.as_json() for one in shown]})

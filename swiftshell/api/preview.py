@@ -1,0 +1,65 @@
+"""Show the rows of a data set as a model reads them: find the model, read the rows, render them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from swiftshell.data.load import load_rows
+from swiftshell.data.preview import Preview, preview
+from swiftshell.data.template import Speaker, has_jinja, open_speaker
+from swiftshell.errors import fail
+from swiftshell.machine import cache
+from swiftshell.plan import board as boards
+from swiftshell.plan.quick import STARTER, STARTER_FOLDER, newest_model
+from swiftshell.run.workspace import Workspace
+
+_REPO = re.compile(r"[\w.-]+/[\w.-]+\Z", re.ASCII)
+
+
+def speaker_for(workspace: Workspace, model: str | None) -> Speaker:
+    """Return what renders rows: the named model, else the newest on the board, else the starter.
+
+    Raises:
+        SwiftshellError: no such model is on this disk, or it has no tokenizer files.
+    """
+    name, folder = _model(workspace, model)
+    return open_speaker(folder, name)
+
+
+def previews(path: Path, purpose: str, speaker: Speaker, *, rows: int, **options: Any) -> list[Preview]:
+    """Return the first rows of a data set as the model reads them; options as `load_rows`.
+
+    Raises:
+        SwiftshellError: these rows cannot be used, or jinja2 is not installed.
+    """
+    if speaker.template is not None and not has_jinja():
+        raise fail("detect.needs_jinja")
+    return [preview(row, speaker) for row in load_rows(path, purpose, limit=rows, **options)]
+
+
+def _model(workspace: Workspace, model: str | None) -> tuple[str, Path]:
+    board = boards.read(workspace.runs)
+    if model is None:
+        lineages = board.lineages()
+        entry = newest_model(board, lineages[0]) if lineages else None
+        return (entry.id, entry.path) if entry is not None else (STARTER, STARTER_FOLDER / "model")
+    if model == STARTER:
+        return STARTER, STARTER_FOLDER / "model"
+    if (entry := board.by_id(model)) is not None:
+        return entry.id, entry.path
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path.name, path.absolute()
+    repo = model.removeprefix("hf://")
+    if _REPO.match(repo) and (cached := _cached(repo)) is not None:
+        return repo, cached
+    raise fail("detect.model_not_here" if _REPO.match(repo) else "detect.model_unknown", model=model, repo=repo)
+
+
+def _cached(repo: str) -> Path | None:
+    """Return the newest snapshot of a repository that the hub's cache holds."""
+    folder = cache.hub_cache().path / f"models--{repo.replace('/', '--')}" / "snapshots"
+    snapshots = sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime) if folder.is_dir() else []
+    return snapshots[-1] if snapshots else None
