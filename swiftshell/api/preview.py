@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swiftshell.data.load import load_rows
+from swiftshell.data.check import Check
 from swiftshell.data.preview import Preview, preview
+from swiftshell.data.row import Purpose
 from swiftshell.data.template import Speaker, has_jinja, open_speaker
-from swiftshell.errors import fail
+from swiftshell.errors import Problem, SwiftshellError, fail
 from swiftshell.machine import cache
 from swiftshell.plan import board as boards
 from swiftshell.plan.quick import STARTER, STARTER_FOLDER, newest_model
 from swiftshell.run.workspace import Workspace
 
+_LOOKED_AT = 200  # rows: enough to read labels by their column, and to find thumbs a partner
+_TOLD = 5
 _REPO = re.compile(r"[\w.-]+/[\w.-]+\Z", re.ASCII)
 
 
@@ -28,15 +33,39 @@ def speaker_for(workspace: Workspace, model: str | None) -> Speaker:
     return open_speaker(folder, name)
 
 
-def previews(path: Path, purpose: str, speaker: Speaker, *, rows: int, **options: Any) -> list[Preview]:
+@dataclass(frozen=True)
+class Shown:
+    """The first rows of a data set as a model reads them.
+
+    Attributes:
+        rows: those that can be used.
+        format, columns: what the data set was taken for.
+        bad_rows: how many of the rows looked at cannot be used.
+    """
+
+    rows: list[Preview]
+    format: str
+    columns: Mapping[str, str]
+    bad_rows: int
+
+
+def show(path: Path, purpose: Purpose, speaker: Speaker, *, rows: int, **options: Any) -> Shown:
     """Return the first rows of a data set as the model reads them; options as `load_rows`.
 
+    Whether the set as a whole can be used (both classes, enough rows) is not asked here.
+
     Raises:
-        SwiftshellError: these rows cannot be used, or jinja2 is not installed.
+        SwiftshellError: none of these rows can be used, or jinja2 is not installed.
     """
     if speaker.template is not None and not has_jinja():
         raise fail("detect.needs_jinja")
-    return [preview(row, speaker) for row in load_rows(path, purpose, limit=rows, **options)]
+    check = Check(path, purpose, limit=max(rows, _LOOKED_AT), **options)
+    usable = check.finish(list(check.rows()))
+    report = check.report
+    if not usable:
+        raise SwiftshellError(report.errors[:_TOLD] or [Problem("data.empty", {"path": str(path)}, file=str(path))])
+    shown = [preview(row, speaker) for row in usable[:rows]]
+    return Shown(shown, report.format or "", report.columns, report.bad_rows)
 
 
 def _model(workspace: Workspace, model: str | None) -> tuple[str, Path]:

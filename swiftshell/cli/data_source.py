@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swiftshell.cli.run import pair
 from swiftshell.errors import fail
 from swiftshell.i18n import t
+
+if TYPE_CHECKING:
+    from swiftshell.data.row import Purpose
 
 PURPOSES = ("sft", "kto", "dpo", "prompts", "heldout")
 
@@ -34,10 +38,11 @@ def source_path(args: argparse.Namespace) -> Path:
     return path
 
 
-def source_purpose(args: argparse.Namespace, path: Path, columns: dict[str, str] | None) -> str:
+def source_purpose(args: argparse.Namespace, path: Path, columns: dict[str, str] | None) -> Purpose:
     """Return what the rows are for: as said by `--for`, else as the rows themselves say."""
     if args.purpose:
-        return str(args.purpose)
+        asked: Purpose = args.purpose
+        return asked
     from swiftshell.data.columns import purpose_of
 
     return purpose_of(path, columns=columns)

@@ -63,7 +63,10 @@ def look(
     Args:
         path: file, folder, artifact or pattern.
         purpose: what the rows are for; found from the rows without it.
-        columns, format, label_rule, split: as `load.load_rows`.
+        columns: part → column, as said by a person.
+        format: a name of `detect.FORMATS`, as said by a person.
+        label_rule: as `load.load_rows`.
+        split: of a folder with several splits, the one to read.
 
     Raises:
         SwiftshellError: the label rule cannot be one.

@@ -1,9 +1,9 @@
 """Rows with pictures: find them, put them where the text names them, and check the files without decoding pixels.
 
 A picture is named by an `images` (or `image`) column with paths, by `<image>` in a user's text, or by a content part
-{"type": "image"}; paths are absolute, or relative to the folder of the data file (a bare file name may lie one folder below). A row that has pictures leaves here
-with content parts in every turn and `images`: absolute paths in the order of the placeholders, which is what TRL's
-collators for vision-language models take.
+{"type": "image"}; paths are absolute, or relative to the folder of the data file (a bare file name may lie one folder
+below). A row that has pictures leaves here with content parts in every turn and `images`: absolute paths in the order of
+the placeholders, which is what TRL's collators for vision-language models take.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from swiftshell.data.preview import Piece, Preview, Text
@@ -14,6 +14,12 @@ from swiftshell.render.console import can_colour, has_unicode, open_console
 _LEARNED, _READ = "green", "dim"
 _PIECE_CHARS = 600  # of a longer stretch the middle is left out
 _KEPT = ("\n", "\t")
+
+
+def print_found(purpose: str, format_: str, columns: Mapping[str, str], *, stream: IO[str] | None = None) -> None:
+    """Print what a data set was taken for."""
+    named = ", ".join(f"{part} = {visible(column)}" for part, column in columns.items())
+    open_console(stream).print(t("detect.found", purpose=purpose, format=format_, columns=named), soft_wrap=True)
 
 
 def print_previews(previews: Iterable[Preview], *, model: str, whole: bool = False, stream: IO[str] | None = None) -> None:
@@ -31,9 +37,12 @@ def print_previews(previews: Iterable[Preview], *, model: str, whole: bool = Fal
     for one in previews:
         console.print()
         console.print(_head(one, unicode), style="bold", soft_wrap=True)
+        before: tuple[Piece, ...] = ()
         for text in one.texts:
             console.print(_about(text, alone=len(one.texts) == 1), style="cyan", soft_wrap=True)
-            console.print(_body(text, marks, whole), soft_wrap=True)
+            same = bool(before) and len(text.pieces) > 1 and not before[0].learned and before[0] == text.pieces[0]
+            console.print(_body(text, marks, whole, same), soft_wrap=True)
+            before = text.pieces
 
 
 def _head(one: Preview, unicode: bool) -> str:
@@ -57,13 +66,14 @@ def _about(text: Text, *, alone: bool) -> str:
     return ": ".join(parts)
 
 
-def _body(text: Text, marks: tuple[str, str], whole: bool) -> Any:
+def _body(text: Text, marks: tuple[str, str], whole: bool, same_prompt: bool) -> Any:
     from rich.text import Text as Line
 
-    line = Line()
-    for piece in text.pieces:
+    line = Line(f"({t('detect.same_prompt')})\n" if same_prompt else "", style=_READ)
+    for piece in text.pieces[1 if same_prompt else 0 :]:
         shown = visible(piece.text if whole else _cut(piece))
         line.append(f"{marks[0]}{shown}{marks[1]}" if piece.learned else shown, style=_LEARNED if piece.learned else _READ)
+    line.rstrip()
     return line
 
 
