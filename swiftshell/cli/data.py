@@ -20,6 +20,9 @@ ACTIONS = {
     "show": "swiftshell.cli.data_show",
     "review": "swiftshell.cli.data_review",
     "apply": "swiftshell.cli.data_apply",
+    "audit": "swiftshell.cli.data_audit",
+    "make-kto": "swiftshell.cli.data_make_kto",
+    "make-dpo": "swiftshell.cli.data_make_dpo",
 }
 
 

@@ -12,7 +12,7 @@ from swiftshell.machine import disk as disk_facts
 from swiftshell.plan.board import Board
 from swiftshell.plan.model import PlanInput, PlanStep
 
-PURPOSES = {"sft": "sft", "kto": "kto", "dpo": "dpo", "infer": "prompts", "evaluate": "heldout"}
+PURPOSES = {"sft": "sft", "kto": "kto", "dpo": "dpo", "audit": "kto", "infer": "prompts", "evaluate": "heldout"}
 _LEARNS = ("sft", "kto", "dpo")
 _CHARACTERS_PER_TOKEN = 3.0  # between English (about 4) and Chinese (about 1.5)
 _DISK_FLOOR_GIB = 0.2  # below this, even logs and checkpoints of a tiny run are at risk

@@ -190,6 +190,19 @@ def _preference(b: _Builder) -> None:
     _replay(b)
 
 
+def _audit(b: _Builder) -> None:
+    """Question labels with the model that KTO would start from; without one only the rows themselves speak."""
+    given = b.options.policy or b.options.model
+    sft = b.board.newest("sft", b.lineage)
+    if given:
+        b.named("policy", given)
+    elif sft is not None:
+        b.entry("policy", sft, "plan.why_newest_sft")
+    b.dataset("train_data", b.options.data, "kto")
+    suited = _starter_params("kto", b.lineage) if b.inputs.get("policy") else {}
+    b.params.update({name: value for name, value in suited.items() if name != "num_train_epochs"})
+
+
 def _continue(b: _Builder) -> None:
     last = _last_round(b)
     if last is None:
@@ -345,7 +358,7 @@ def chain_of(board: Board, lineage: str) -> list[Entry]:
 
 _CHOOSE: Mapping[str, Callable[[_Builder], None]] = {
     "download": _download, "sft": _sft, "kto": _preference, "dpo": _preference, "merge": _merge, "infer": _infer,
-    "serve": _infer, "quantize": _quantize, "evaluate": _evaluate,
+    "serve": _infer, "quantize": _quantize, "evaluate": _evaluate, "audit": _audit,
 }
 
 
