@@ -1,0 +1,459 @@
+"""Make KTO rows of a feedback log: one line for every time somebody was shown an answer, and what they did then.
+
+Three passes, none of which holds the log in memory: look (columns, how dwell time grows with length, the newest entry),
+listen (every rule on every row), write (each answer once, with what all verdicts on it come to).
+
+Dwell time grows with the length of an answer. `dwell_z` says how unusual it is for one of that length (residual of
+log dwell over log length, in standard deviations), `dwell_adjusted_s` what it would have been for an answer of usual
+length; dwell below `dwell_min_s` (gone at once) or above `dwell_max_s` (gone for coffee) says nothing and counts as missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from swiftshell.data.convert import Converter
+from swiftshell.data.detect import Layout, detect, present_columns
+from swiftshell.data.dwell import Dwell
+from swiftshell.data.evidence import Caps, Decision, Ledger, Verdict
+from swiftshell.data.expression import names_in, value_of
+from swiftshell.data.log_report import Contribution, LogReport
+from swiftshell.data.read import read_rows
+from swiftshell.data.row import BadRow, Row, text_of
+from swiftshell.data.signals import DWELL_ADJUSTED, DWELL_Z, EXPLICIT_WEIGHT, Signal, suggested
+from swiftshell.data.users import edge, moment
+from swiftshell.errors import Problem, SwiftshellError, fail
+
+# What a log has beside prompt and answer, and the column names that are taken for it.
+PARTS: dict[str, tuple[str, ...]] = {
+    "user": ("user_id", "user", "userid", "account_id", "account", "member_id", "rater", "用户", "用户id"),
+    "time": ("time", "timestamp", "ts", "created_at", "created", "date", "datetime", "event_time", "时间"),
+    "dwell": ("dwell_s", "dwell_ms", "dwell", "dwell_time_s", "dwell_time", "reading_time_s", "停留秒数"),
+    "edited": ("edited_answer", "edited_response", "edited_completion", "edited_text", "edit", "edited", "corrected",
+               "correction"),
+    "propensity": ("propensity", "exposure_probability"),
+}  # fmt: skip
+_JUDGED = ("label", "probability", "weight")  # of a log these are signals like any other
+_DERIVED = (DWELL_Z, DWELL_ADJUSTED)
+_LISTED = 20
+_EXPOSURE_LIMIT = 5.0
+_SAMPLE = 200
+_COMPARED_WORDS = 2000
+_LEAST_CHANGE = 0.1
+_EDIT = "edited"
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """How a log is read.
+
+    Attributes:
+        signals: the rules; none: those that the columns suggest.
+        columns: our names (prompt, completion, messages, user, time, dwell, edited, propensity …) to the log's.
+        since, until: window, times or spans before the newest entry.
+        user_share: the most of all evidence that one user may count for.
+        dwell_min_s, dwell_max_s: dwell times outside say nothing.
+        drop_budget: leave out up to this many rows that cannot be used instead of refusing the log.
+    """
+
+    signals: Sequence[Signal] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    since: str | None = None
+    until: str | None = None
+    user_share: float = 0.05
+    dwell_min_s: float = 2.0
+    dwell_max_s: float = 600.0
+    drop_budget: int = 0
+
+
+@dataclass(frozen=True)
+class _Impression:
+    """One usable row: what was asked and answered, its digest, and the row with what rules may ask of it."""
+
+    row: Row
+    data: dict[str, Any]
+    key: bytes
+    seen: Mapping[str, Any]
+    user: str | None
+    at: float
+    edited: str
+    exposure: float
+
+
+_Told = tuple[Verdict, list[str]]  # a verdict, and the names of the rules behind it
+
+
+class FeedbackLog:
+    """Read one log; `rows()` yields what it comes to, and `report` says how."""
+
+    def __init__(self, path: Path, options: LogOptions) -> None:
+        self._path, self._options = path, options
+        self.report = LogReport(str(path))
+        self._bad: list[Problem] = []
+        self._dwell = Dwell()
+        self._newest = 0.0
+        self._parts: dict[str, str] = {}
+        self._layout, self._names, self._values = self._look()
+        self.signals = self._rules()
+        self._window = (
+            edge(options.since, self._newest, "--since"),
+            edge(options.until, self._newest, "--until"),
+        )
+        self._by_rule = [Contribution() for _ in self.signals]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one KTO row for every answer with a verdict, in the order of the log.
+
+        Raises:
+            SwiftshellError: rows that cannot be used, beyond the drop budget; nothing was yielded then.
+        """
+        ledger, said = self._listen()
+        decided, caps = ledger.decide(self._options.user_share)
+        self._tell(ledger, decided, caps)
+        left = {key: d for key, d in decided.items() if d is not None}
+        for seen in self._impressions(counting=False):
+            for key, data in self._answers(seen):
+                decision = left.pop(key, None)
+                if decision is not None:
+                    yield _output(seen.row, data, decision, said[key])
+
+    # --- the three passes ---
+
+    def _look(self) -> tuple[Layout, dict[str, None], dict[str, list[Any]]]:
+        """Find the columns; measure dwell over length and the newest entry.
+
+        Raises:
+            SwiftshellError: there are no prompts and answers in it.
+        """
+        faults: list[Problem] = []
+        source = read_rows(self._path, faults.append)
+        head = list(itertools.islice(source, _SAMPLE))
+        if not head:
+            raise SwiftshellError(
+                faults or [Problem("data.empty", {"path": str(self._path)}, file=str(self._path))]
+            )
+        present = present_columns(row.data for row in head)
+        layout = self._find(present)
+        names: dict[str, None] = {}
+        values: dict[str, list[Any]] = {}
+        shapes: set[tuple[str, ...]] = set()
+        self._converter = Converter(layout, "kto", lambda *_, **__: None)
+        for row in itertools.chain(head, source):
+            shape = tuple(row.data)
+            if shape not in shapes or len(shapes) < 50:
+                shapes.add(shape)
+                for name in names_in(row.data):
+                    names[name] = None
+                    value = value_of(row.data, name)
+                    if value is not None and len(held := values.setdefault(name, [])) < _SAMPLE:
+                        held.append(value)
+            self._measure(row)
+        return layout, names, values
+
+    def _find(self, present: list[str]) -> Layout:
+        own = {part: name for part, name in self._options.columns.items() if part in PARTS}
+        for part, name in own.items():
+            if name not in present:
+                near = next(iter(difflib.get_close_matches(name, present, n=1, cutoff=0.5)), "")
+                code = "data.column_absent_near" if near else "data.column_absent"
+                values = {"part": part, "column": name, "near": near, "columns": ", ".join(present)}
+                raise SwiftshellError(
+                    Problem(code, values, file=str(self._path), field_name=f"columns.{part}")
+                )
+        for part, known in PARTS.items():
+            name = own.get(part) or next((n for n in known if n in present), None)
+            if name is not None:
+                self._parts[part] = name
+        others = {part: name for part, name in self._options.columns.items() if part not in PARTS}
+        free = [n for n in present if n not in self._parts.values()]
+        layout, problems = detect(free, "sft", columns=others)
+        if layout is None:
+            raise SwiftshellError(
+                [Problem(p.code, p.values, file=str(self._path), field_name=p.field_name) for p in problems]
+            )
+        columns = {part: name for part, name in layout.columns.items() if part not in _JUDGED}
+        if not ({"completion", "messages"} & columns.keys() and {"prompt", "messages"} & columns.keys()):
+            values = {"purpose": "kto", "columns": ", ".join(present), "format": layout.format}
+            raise SwiftshellError(
+                Problem("data.no_answer_column", values, file=str(self._path), field_name="columns")
+            )
+        self.report.columns = {**columns, **self._parts}
+        return Layout(layout.format, columns)
+
+    def _measure(self, row: Row) -> None:
+        try:
+            at = moment(value_of(row.data, self._parts["time"]), "time") if "time" in self._parts else None
+            self._newest = max(self._newest, at or 0.0)
+            seconds = self._seconds(row.data)
+            if seconds is None:
+                return
+            if seconds < self._options.dwell_min_s:
+                self._dwell.bounces += 1
+            elif seconds > self._options.dwell_max_s:
+                self._dwell.idle += 1
+            else:
+                self._dwell.add(seconds, _length(self._converter.rows(row.data)[0]))
+        except BadRow:
+            return  # the second pass says so
+
+    def _seconds(self, data: Mapping[str, Any]) -> float | None:
+        name = self._parts.get("dwell")
+        value = value_of(data, name) if name else None
+        try:
+            seconds = float(value) / (1000.0 if name and name.endswith("_ms") else 1.0)
+        except (TypeError, ValueError):
+            if value is None or value == "":
+                return None
+            raise BadRow(
+                "logs.not_number", name, text=name, value=str(value)[:60], type=type(value).__name__
+            ) from None
+        return seconds if math.isfinite(seconds) else None
+
+    def _rules(self) -> list[Signal]:
+        """Return the rules, every column of which is there.
+
+        Raises:
+            SwiftshellError: a rule names a column that no row has, or there is no rule and nothing suggests one.
+        """
+        if not self._options.signals:
+            found = suggested(
+                self._names, dwell="dwell" in self._parts and self._dwell.rows > 2, values=self._values
+            )
+            if not found and "edited" not in self._parts:
+                raise fail("logs.no_rules", path=str(self._path), columns=", ".join(self._names))
+            self.report.suggested = True
+            return found
+        known = [*self._names, *(_DERIVED if self._dwell.rows > 2 else ())]
+        problems = []
+        for signal in self._options.signals:
+            for name in signal.test.names:
+                if name not in known:
+                    near = next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")
+                    values = {
+                        "text": signal.test.text,
+                        "column": name,
+                        "near": near,
+                        "columns": ", ".join(known),
+                    }
+                    problems.append(Problem("logs.rule_column_near" if near else "logs.rule_column", values))
+        if problems:
+            raise SwiftshellError(problems)
+        return list(self._options.signals)
+
+    def _listen(self) -> tuple[Ledger, dict[bytes, Counter[str]]]:
+        ledger, said = Ledger(), dict[bytes, Counter[str]]()
+        for seen in self._impressions(counting=True):
+            try:
+                fired = [n for n, signal in enumerate(self.signals) if signal.test.holds(seen.seen)]
+            except BadRow as bad:
+                self._complain(seen.row, bad)
+                continue
+            verdicts = self._verdicts(seen, fired)
+            for verdict, names in verdicts:
+                ledger.add(verdict)
+                said.setdefault(verdict.answer, Counter()).update(names)
+            self.report.no_verdict += not verdicts
+        self.report.bad_rows = len({(p.file, p.row) for p in self._bad})
+        self.report.problems = self._bad
+        if self.report.bad_rows > self._options.drop_budget:
+            raise SwiftshellError(_first(self._bad))
+        return ledger, said
+
+    def _verdicts(self, seen: _Impression, fired: Sequence[int]) -> list[_Told]:
+        """Return what an impression says: of its answer, and of the edited one if it was edited."""
+        own = self._own_verdict(seen, fired)
+        if not seen.edited:
+            return [own] if own else []
+        self.report.edits += 1
+        better, (_, data) = self._edited(seen), (seen.key, seen.data)
+        # The more was changed, the less was the original what was wanted; a thumb on it counts beside that.
+        signed = -EXPLICIT_WEIGHT * _changed(_text(data), seen.edited)
+        names = [_EDIT]
+        if own is not None and own[0].explicit:
+            signed += own[0].weight if own[0].desirable else -own[0].weight
+            names += own[1]
+        original = Verdict(
+            seen.key, seen.user, signed > 0, min(EXPLICIT_WEIGHT, abs(signed)), True, seen.at, seen.exposure
+        )
+        edited = Verdict(better[0], seen.user, True, EXPLICIT_WEIGHT, True, seen.at, seen.exposure)
+        return [(edited, [_EDIT]), *([(original, names)] if original.weight > 0 else [])]
+
+    def _own_verdict(self, seen: _Impression, fired: Sequence[int]) -> _Told | None:
+        """Return what the rules say of the answer as it was shown, if anything.
+
+        Explicit rules silence the others. The heavier side wins; at equal weight it is "undesirable", because a wrong
+        desirable row harms more than a missing one.
+        """
+        for n in fired:
+            self._by_rule[n].fired += 1
+            self._by_rule[n].alone += len(fired) == 1
+        meant = [n for n in fired if self.signals[n].explicit]
+        heard = meant or fired
+        if not heard:
+            return None
+        best = {side: max((self.signals[n].weight for n in heard if self.signals[n].desirable is side), default=0.0)
+                for side in (True, False)}  # fmt: skip
+        label = best[True] > best[False]
+        carrier = next(
+            n for n in heard if self.signals[n].desirable is label and self.signals[n].weight == best[label]
+        )
+        for n in fired:
+            mine = self._by_rule[n]
+            mine.counted += n == carrier
+            mine.weight += best[label] if n == carrier else 0.0
+            mine.overruled += n not in heard or self.signals[n].desirable is not label
+            if meant and not self.signals[n].explicit:
+                mine.compared += 1
+                mine.agrees += self.signals[n].desirable is label
+        names = [self.signals[n].title for n in heard if self.signals[n].desirable is label]
+        return Verdict(seen.key, seen.user, label, best[label], bool(meant), seen.at, seen.exposure), names
+
+    # --- rows ---
+
+    def _impressions(self, *, counting: bool) -> Iterator[_Impression]:
+        report = self._fault if counting else lambda _: None
+        since, until = self._window
+        for row in read_rows(self._path, report):
+            if counting:
+                self.report.rows += 1
+            try:
+                seen = self._impression(row)
+            except BadRow as bad:
+                if counting:
+                    self._complain(row, bad)
+                continue
+            except UnicodeEncodeError as error:
+                if counting:
+                    self._complain(
+                        row, BadRow("data.bad_character", None, text=ascii(error.object[error.start]))
+                    )
+                continue
+            if (since is not None and seen.at < since) or (until is not None and seen.at >= until):
+                self.report.outside += counting
+                continue
+            yield seen
+
+    def _impression(self, row: Row) -> _Impression:
+        made = self._converter.rows(row.data)[0]
+        data = {k: v for k, v in made.items() if k not in _JUDGED}
+        parts = {part: value_of(row.data, name) for part, name in self._parts.items()}
+        at = moment(parts.get("time"), self._parts.get("time", "time"))
+        if at is None and (self._window[0] is not None or self._window[1] is not None):
+            raise BadRow("logs.time_missing", self._parts.get("time"), column=self._parts.get("time", "time"))
+        user = parts.get("user")
+        shown: dict[str, Any] = row.data
+        seconds = self._seconds(row.data)
+        if seconds is not None:
+            useful = self._options.dwell_min_s <= seconds <= self._options.dwell_max_s
+            extra = self._dwell.derived(seconds, _length(data)) if useful and self._dwell.rows > 2 else {}
+            shown = {**row.data, **extra}
+            if not useful:
+                shown[self._parts["dwell"]] = None
+        edited = parts.get("edited")
+        text = edited.strip() if isinstance(edited, str) and len(edited.strip()) > 5 else ""
+        if text == _text(data).strip():
+            text = ""
+        return _Impression(row, data, _digest(data), shown, None if user in (None, "") else str(user), at or 0.0, text,
+                           _exposure(parts.get("propensity"), self._parts.get("propensity")))  # fmt: skip
+
+    def _edited(self, seen: _Impression) -> tuple[bytes, dict[str, Any]]:
+        last = {"role": "assistant", "content": seen.edited}
+        data = {**seen.data, "completion": [*seen.data["completion"][:-1], last]}
+        return _digest(data), data
+
+    def _answers(self, seen: _Impression) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        yield seen.key, seen.data
+        if seen.edited:
+            yield self._edited(seen)
+
+    def _complain(self, row: Row, bad: BadRow) -> None:
+        self._bad.append(
+            Problem(bad.code, dict(bad.values), row.file, row.line, None, row.number, bad.field_name)
+        )
+
+    def _fault(self, problem: Problem) -> None:
+        self.report.rows += problem.row is not None
+        self._bad.append(problem)
+
+    def _tell(self, ledger: Ledger, decided: Mapping[bytes, Decision | None], caps: Caps) -> None:
+        report = self.report
+        report.verdicts, report.replaced, report.anonymous = len(ledger), ledger.replaced, ledger.anonymous
+        report.users, report.answers = ledger.users, len(decided)
+        report.ties = sum(d is None for d in decided.values())
+        report.desirable = sum(d is not None and d.label for d in decided.values())
+        report.undesirable = report.answers - report.ties - report.desirable
+        report.cap = None if math.isinf(caps.cap) else round(caps.cap, 3)
+        report.capped = [{"user": user, "weight": round(weight, 3), "verdicts": number}
+                         for user, (weight, number) in sorted(caps.users.items(), key=lambda e: -e[1][0])]  # fmt: skip
+        for signal, found in zip(self.signals, self._by_rule, strict=True):
+            report.rules.append({"rule": signal.title, "test": signal.test.text, "desirable": signal.desirable,
+                                 "explicit": signal.explicit, "rule_weight": signal.weight, **vars(found),
+                                 "weight": round(found.weight, 3)})  # fmt: skip
+        if "dwell" in self._parts:
+            report.dwell = {"rows": self._dwell.rows, "bounces": self._dwell.bounces, "idle": self._dwell.idle,
+                            "slope": round(self._dwell.slope, 3), "correlation": round(self._dwell.correlation, 3)}  # fmt: skip
+
+
+def _output(row: Row, data: Mapping[str, Any], decision: Decision, said: Counter[str]) -> dict[str, Any]:
+    found = {**data, "label": decision.label, "probability": decision.probability, "weight": decision.weight,
+             "verdicts": decision.verdicts, "users": decision.users, "explicit": decision.explicit,
+             "signals": dict(said.most_common()), "source_row": row.number, "source_file": Path(row.file).name}  # fmt: skip
+    if decision.last:
+        found |= {"first_seen": _iso(decision.first), "last_seen": _iso(decision.last)}
+    return found
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def _exposure(value: Any, column: str | None) -> float:
+    """Return how much a rarely shown answer's verdict weighs more than one that everybody was shown."""
+    if value is None:
+        return 1.0
+    try:
+        probability = float(value)
+    except (TypeError, ValueError):
+        probability = 0.0
+    if not 0.0 < probability <= 1.0:
+        raise BadRow("logs.bad_propensity", column, value=str(value)[:60])
+    return min(_EXPOSURE_LIMIT, 1.0 / probability)
+
+
+def _changed(original: str, edited: str) -> float:
+    """Return the share of an answer's words that an edit changed, 0.1 at least."""
+    a, b = original.split()[:_COMPARED_WORDS], edited.split()[:_COMPARED_WORDS]
+    if len(a) < 4 and len(b) < 4:  # a language without spaces
+        a, b = list(original[:_COMPARED_WORDS]), list(edited[:_COMPARED_WORDS])
+    same = difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
+    return max(_LEAST_CHANGE, 1.0 - same)
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    return text_of(data["completion"][-1]["content"])
+
+
+def _length(data: Mapping[str, Any]) -> int:
+    return sum(len(text_of(turn["content"])) for turn in data["completion"])
+
+
+def _digest(data: Mapping[str, Any]) -> bytes:
+    content = {k: v for k, v in data.items() if k != "id"}
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+
+
+def _first(problems: Sequence[Problem]) -> list[Problem]:
+    more = len(problems) - _LISTED
+    tail = [Problem("logs.more_bad_rows", {"more": more}, file=problems[0].file)] if more > 0 else []
+    return [*problems[:_LISTED], *tail]
