@@ -25,8 +25,19 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "batches": ("desirable_share", "reward_auc", "padding", "kl_padding", "peak_mib"),
     "nf4": ("desirable_share", "reward_auc"),
 }
-_PERCENT = {"desirable_share", "precision", "recall", "wrong_labels", "caught", "trained_unproven", "gave_up"}
-_WHOLE = {"peak_mib", "flagged"}
+_PERCENT = {"desirable_share", "precision", "recall", "wrong_labels"}
+_AREAS = {"reward_auc", "preference_auc", "probe_auc"}
+_COUNTED = {"caught", "trained_unproven", "gave_up"}  # yes or no in each seed
+_RANGED = {"difference", "restarts", "steps", "highest_kl"}  # a mean says little: least to most
+_DIGITS = {
+    "peak_mib": 0,
+    "flagged": 0,
+    "steps": 0,
+    "restarts": 0,
+    "answer_tokens": 1,
+    "padding": 2,
+    "kl_padding": 2,
+}
 _DIFF = re.compile(r"\{diff:([^|}]+)\|([^|}]+)\|([^|}]+)\}")
 
 
@@ -91,7 +102,7 @@ def arms_table(
     used = [c for c in columns if any(c in metrics for metrics in result["arms"].values())]
     lines = [[words["page"]["arm"], *(words["columns"][c] for c in used)]]
     for arm, metrics in result["arms"].items():
-        cells = [_cell(metrics[c], c) if c in metrics else "–" for c in used]
+        cells = [_cell(metrics[c], c, words["page"]) if c in metrics else "–" for c in used]
         lines.append([label(arm, text), *cells])
     return _table(lines)
 
@@ -131,23 +142,34 @@ def _find(result: Mapping[str, Any], later: str, earlier: str, metric: str) -> M
     return found
 
 
-def _cell(value: Mapping[str, Any], metric: str) -> str:
-    scale, digits, sign = (100, 1, " %") if metric in _PERCENT else (1, 0 if metric in _WHOLE else 3, "")
+def _cell(value: Mapping[str, Any], metric: str, told: Mapping[str, str]) -> str:
+    seeds = value["per_seed"]
+    if metric in _COUNTED:
+        return told["count"].format(count=round(sum(seeds)), total=len(seeds))
+    scale, digits, sign = _format(metric)
+    if metric in _RANGED:
+        ends = [f"{scale * v:.{digits}f}" for v in (min(seeds), max(seeds))]
+        return ends[0] if ends[0] == ends[1] else "–".join(ends)
     mean = f"{scale * value['mean']:.{digits}f}{sign}"
     if value["low"] is None or value["low"] == value["high"]:
         return mean
-    return f"{mean} [{scale * value['low']:.{digits}f}, {scale * value['high']:.{digits}f}]"
+    low, high = value["low"], value["high"]
+    if metric in _PERCENT | _AREAS:
+        low, high = max(0.0, low), min(1.0, high)
+    return f"{mean} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
 
 
 def _change(d: Mapping[str, Any], told: Mapping[str, str]) -> str:
-    metric = d["metric"]
-    scale, digits, unit = (
-        (100, 1, f" {told['points']}") if metric in _PERCENT else (1, 0 if metric in _WHOLE else 3, "")
-    )
-    mean = f"{scale * d['mean']:+.{digits}f}{unit}"
+    scale, digits, sign = _format(d["metric"])
+    mean = f"{scale * d['mean']:+.{digits}f}{sign and ' ' + told['points']}"
     if d["low"] is None:
         return mean
     return f"{mean} [{scale * d['low']:+.{digits}f}, {scale * d['high']:+.{digits}f}]"
+
+
+def _format(metric: str) -> tuple[int, int, str]:
+    """Return factor, decimals and unit of a metric."""
+    return (100, 1, " %") if metric in _PERCENT else (1, _DIGITS.get(metric, 3), "")
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
