@@ -1,33 +1,41 @@
 """Check a data set in one pass and say everything that is wrong with it, with rows, before any model loads.
 
-The same pass feeds training (`swiftshell.data.load`), so what was checked is what is trained on.
+The same pass feeds training (`swiftshell.data.load`), so what was checked is what is trained on. Rows are counted in
+stretches (`swiftshell.data.stretch`), which several processes may do at once (`swiftshell.data.scan`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from swiftshell.data.convert import Converter
+from swiftshell.data.compact import Numbers, Places
 from swiftshell.data.detect import Layout, detect, present_columns
 from swiftshell.data.images import Pictures
+from swiftshell.data.judge import Judge, Task
 from swiftshell.data.labels import Rule, parse_rule
 from swiftshell.data.pairs import Desirable, Pairing
-from swiftshell.data.read import read_rows
+from swiftshell.data.read import is_json_lines, read_rows
 from swiftshell.data.report import DataReport
-from swiftshell.data.row import BadRow, Purpose, Row
-from swiftshell.data.tally import Copies, Labels, Lengths, Thumbs, characters
-from swiftshell.errors import Problem, Severity, SwiftshellError
+from swiftshell.data.row import Purpose, Row
+from swiftshell.data.scan import Progress, count_pieces, pieces_of, usual_processes
+from swiftshell.data.sources import data_files
+from swiftshell.data.stretch import Stretch
+from swiftshell.data.tally import Labels, Lengths, Thumbs, report_copies
+from swiftshell.errors import Problem, SwiftshellError
 
 _DETECT_ROWS = 200
+_STRETCH_ROWS = 1 << 13
 # Rows that the reader counts and never yields.
-_NOT_EVEN_ROWS = ("data.bad_json", "data.row_not_object", "data.csv_cells")
+_NOT_EVEN_ROWS = ("data.bad_json", "data.row_not_object", "data.csv_cells", "scan.key_twice")
 
 
 class Check:
-    """One pass over a data set: iterate `rows()` to the end, then read `report`."""
+    """One pass over a data set: let `rows()` or `look()` run to the end, call `finish()`, then read `report`."""
 
     def __init__(
         self,
@@ -39,8 +47,10 @@ class Check:
         label_rule: Mapping[str, Any] | None = None,
         limit: int = 0,
         split: str | None = None,
+        on_problem: Callable[[Problem], None] | None = None,
     ) -> None:
         self.report = DataReport(str(path), purpose)
+        self.report.on_problem = on_problem
         self._path = path
         self._purpose: Purpose = purpose
         self._columns = columns
@@ -48,60 +58,158 @@ class Check:
         self._label_rule = label_rule
         self._limit = limit
         self._split = split
-        self._labels = Labels(self.report)
-        self._copies = Copies(self.report)
+        self._places = Places()
+        self._labels = Labels(self.report, self._places)
+        self._keys = Numbers("Q")
         self._lengths = {"prompt": Lengths(), "answer": Lengths()}
-        self._bad: set[tuple[str, int]] = set()
         self._pictures = Pictures(None, purpose)
+        self._judge: Judge | None = None
+        self._rest: Iterator[Row] = iter(())
+        self._early: list[Row | Problem] = []  # what came while the layout was not decided, in the order of the file
+        self._is_early = True
+        self._over = False  # all rows were counted
         self._pairing: Pairing | None = None  # thumbs that are read for DPO
         self._desirable: Desirable | None = None  # thumbs that are read for SFT
 
+    # ------------------------------------------------------------------------------------------- the pass
+
     def rows(self) -> Iterator[Row]:
         """Yield every usable row; KTO labels are raw until `finish` has run over the rows that were kept."""
+        if not self._begin():
+            return
+        assert self._judge is not None
+        for row in self._source():
+            yield from self._judge.take(row)
+            self._end_stretch(_STRETCH_ROWS)
+        self._end_stretch()
+
+    def look(self, processes: int = 0, progress: Progress | None = None) -> None:
+        """Count every row and keep none.
+
+        Args:
+            processes: how many processes count; 0: as many as it pays.
+            progress: called with bytes done and bytes in all, for files that can be counted piece by piece.
+        """
+        if not self._begin():
+            return
+        assert self._judge is not None
+        files = self._piecewise()
+        if files:
+            self._early.clear()  # it comes again with the pieces
+            self._count(files, processes, progress)
+            return
+        for row in self._source():
+            self._judge.look(row)
+            self._end_stretch(_STRETCH_ROWS)
+        self._end_stretch()
+
+    def _begin(self) -> bool:
+        """Decide rule and layout by the first rows, and prepare to judge; False if there is nothing to judge."""
         try:
             rule = parse_rule(self._label_rule)
         except SwiftshellError as error:
             for problem in error.problems:
                 self.report.add(problem)
-            return
+            return False
         self._labels.rule = rule
-        source = read_rows(self._path, self._complain, split=self._split)
+        self._rest = read_rows(self._path, self._reader_says, split=self._split)
         if self._limit:
-            source = itertools.islice(source, self._limit)
-        head = list(itertools.islice(source, _DETECT_ROWS))
+            self._rest = itertools.islice(self._rest, self._limit)
+        head = []
+        for row in itertools.islice(self._rest, _DETECT_ROWS):
+            head.append(row)
+            self._early.append(row)
         layout = self._detect(head, rule)
         if layout is None:
-            self.report.rows = len(head) + sum(1 for _ in source)
-            return
-        converter = Converter(layout, self._purpose, self._warn)
+            self.report.rows = sum(1 for _ in self._source())
+            return False
         self._thumbs_for_others(layout, rule)
-        self._pictures = Pictures(layout.get("images"), self._purpose)
-        for row in itertools.chain(head, source):
-            self.report.rows += 1
-            yield from self._converted(row, converter)
+        task = Task(self._path, self._purpose, layout, head[0].data)
+        self._judge = Judge(task, pairing=self._pairing, desirable=self._desirable)
+        return True
+
+    def _source(self) -> Iterator[Row]:
+        """Yield all rows, and tell what their reader said of those between them."""
+        early, self._early, self._is_early = self._early, [], False
+        for item in early:
+            if isinstance(item, Problem):
+                self._complain(item)
+            else:
+                yield item
+        yield from self._rest
+
+    def _piecewise(self) -> list[Path]:
+        """Return the files if all of them can be counted piece by piece, each piece for itself."""
+        if self._limit or self._pairing is not None or self._desirable is not None:
+            return []
+        files = data_files(self._path, lambda problem: None, split=self._split)
+        return files if all(is_json_lines(file) for file in files) else []
+
+    def _count(self, files: list[Path], processes: int, progress: Progress | None) -> None:
+        assert self._judge is not None
+        pieces = pieces_of(files)
+        processes = processes or usual_processes(sum(piece.end - piece.start for piece in pieces))
+        file, rows, lines = None, 0, 0
+        for piece, stretch in count_pieces(self._judge.task, pieces, processes, progress):
+            if piece.file != file:
+                file, rows, lines = piece.file, 0, 0
+            self.join(stretch, rows, lines)
+            rows, lines = rows + stretch.row_numbers, lines + stretch.lines
+
+    def _end_stretch(self, rows: int = 0) -> None:
+        """Add up the present stretch if it has so many rows."""
+        assert self._judge is not None
+        if self._judge.stretch.rows >= rows:
+            self.join(self._judge.end())
+
+    def join(self, stretch: Stretch, rows_before: int = 0, lines_before: int = 0) -> None:
+        """Add what was counted of a stretch; one counted for itself begins after so many rows and lines of its file."""
+        report = self.report
+        report.rows += stretch.rows
+        report.usable += stretch.usable
+        report.bad_rows += stretch.bad
+        for problem in stretch.problems:
+            row = None if problem.row is None else problem.row + rows_before
+            line = None if problem.line is None else problem.line + lines_before
+            report.add(replace(problem, row=row, line=line) if rows_before or lines_before else problem)
+            stretch.counts[problem.code] -= 1
+        for code, times in stretch.counts.items():
+            report.more(code, times)
+        keys = array("Q")
+        keys.frombytes(bytes(stretch.keys))
+        self._keys.extend(keys)
+        self._places.join(stretch.places, rows_before, lines_before)
+        self._labels.join(stretch)
+        self._lengths["prompt"].add_all(stretch.prompt_chars)
+        self._lengths["answer"].add_all(stretch.answer_chars)
+        self._pictures.rows += stretch.picture_rows
+        self._pictures.files.update(stretch.pictures)
 
     def finish(self, kept: list[Row] | None = None) -> list[Row]:
         """Decide the label rule, apply it to the rows kept, complete the report; call it after `rows()`."""
         report = self.report
-        bad_labels = self._labels.finish(self._complain)
-        self._copies.finish(self._labels)
-        report.bad_rows = len(self._bad)
+        self._over = True
+        bad_before = report.bad_rows
+        left_out = self._labels.finish(self._complain, collect=kept is not None or self._pairing is not None)
+        report.usable -= report.bad_rows - bad_before
+        report_copies(report, self._keys, self._labels, self._places)
         report.rows += sum(report.counts.get(code, 0) for code in _NOT_EVEN_ROWS)
+        report.scores = self._labels.scores()
         report.characters = {
             part: lengths.as_json() for part, lengths in self._lengths.items() if lengths.number
         }
         if self._pictures.rows:
             report.images = {"rows": self._pictures.rows, "files": len(self._pictures.files)}
             report.images_mark = self._pictures.mark()
-        left_out = set(bad_labels)
+        bad_labels = set(left_out)
         if self._desirable is not None:
-            left_out |= self._desirable.finish(report, self._complain)
-            report.bad_rows = len(self._bad)
+            undesired = self._desirable.finish(report, self._complain)
+            report.usable -= len(undesired)
+            left_out |= undesired
         good = [row for row in kept or [] if (row.file, row.number) not in left_out]
         for row in good:
             if "label" in row.data:
                 row.data["label"] = self._labels.read(row.data)
-        report.usable -= len(left_out)
         if self._pairing is not None:
             pairs = self._pairing.finish(self._labels.read, bad_labels)
             pairs.tell(report)
@@ -145,44 +253,6 @@ class Check:
             named = bool(judged & set((self._columns or {}).values()))
             self._desirable = Desirable(rule, named=named)
 
-    def _converted(self, row: Row, converter: Converter) -> Iterator[Row]:
-        self._row = row
-        try:
-            folder = Path(row.file).parent if row.file else self._path.parent
-            made = [self._pictures.place(data, folder) for data in converter.rows(row.data)]
-            if self._desirable is not None:
-                self._desirable.take(row, made)
-            for data in made:
-                self._copies.add(row, data)
-        except BadRow as bad:
-            self._complain(self._placed(bad.code, bad.field_name, dict(bad.values)))
-            return
-        except UnicodeEncodeError as error:
-            found = ascii(error.object[error.start])
-            self._complain(self._placed("data.bad_character", None, {"text": found}))
-            return
-        extra = converter.extra(row.data)
-        for data in made:
-            self.report.usable += 1
-            self._labels.add(row, data)
-            if self._pairing is not None:
-                self._pairing.add(row, data)
-            self._measure(data)
-            yield Row(row.number, row.line, data, row.file, extra)
-
-    def _measure(self, data: Mapping[str, Any]) -> None:
-        prompt = data.get("prompt") or data.get("messages", [])[:-1]
-        if prompt:
-            self._lengths["prompt"].add(characters(prompt))
-        for part in ("completion", "chosen", "rejected"):
-            if part in data:
-                self._lengths["answer"].add(characters(data[part]))
-        if "messages" in data:
-            self._lengths["answer"].add(characters(data["messages"][-1:]))
-        for part in ("text", "reference"):
-            if isinstance(data.get(part), str):
-                self._lengths["answer"].add(len(data[part]))
-
     def _check_classes(self) -> None:
         report = self.report
         if self._purpose != "kto" or not report.usable:
@@ -195,27 +265,20 @@ class Check:
             columns = {part: report.columns.get(part, "") for part in ("label", "weight", "probability")}
             report.add(Problem(problem.code, {**columns, **problem.values}, file=report.path))
 
-    def _placed(
-        self, code: str, field_name: str | None, values: dict[str, Any], severity: Severity = "error"
-    ) -> Problem:
-        row = self._row
-        return Problem(
-            code,
-            values,
-            file=row.file,
-            line=row.line,
-            row=row.number,
-            field_name=field_name,
-            severity=severity,
-        )
-
-    def _warn(self, code: str, field_name: str | None, **values: Any) -> None:
-        self.report.add(self._placed(code, field_name, values, "warning"))
-
     def _complain(self, problem: Problem) -> None:
+        """Count what a reader, or a rule over the whole column, found; one with a row makes the row unusable."""
+        if self._judge is not None and not self._over:
+            self._judge.complain(problem)
+            return
         self.report.add(problem)
         if problem.row is not None:
-            self._bad.add((problem.file or "", problem.row))
+            self.report.bad_rows += 1
+
+    def _reader_says(self, problem: Problem) -> None:
+        if self._is_early:
+            self._early.append(problem)
+        else:
+            self._complain(problem)
 
 
 def _nothing_to_learn(thumbs: Thumbs, yes: int, no: int) -> Problem | None:

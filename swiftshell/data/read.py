@@ -13,15 +13,15 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from swiftshell.data.jsonfile import JsonFault, json_rows
+from swiftshell.data.jsonlines import BOM, UTF_16, JsonLines, not_utf8
 from swiftshell.data.row import Row, shown, type_name
-from swiftshell.data.sources import data_files, delimiter_of, head_of, kind_of, open_bytes
+from swiftshell.data.sources import data_files, delimiter_of, head_of, kind_of, name_kind, open_bytes
 from swiftshell.data.tables import read_arrow, read_parquet, unreadable
 from swiftshell.errors import Problem
 
@@ -60,71 +60,55 @@ def _decoded_lines(file: IO[bytes], path: Path, report: Report) -> Iterator[str]
     """Yield lines (with their ends) as UTF-8 text; one that is not UTF-8 is reported and yielded as empty."""
     for number, raw in enumerate(file, 1):
         if number == 1:
-            if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                report(_not_utf8(path, 1, raw, 0))
+            if raw.startswith(UTF_16):
+                report(not_utf8(str(path), 1, raw, 0))
                 return
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
+            raw = raw.removeprefix(BOM)
         try:
             yield raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            report(_not_utf8(path, number, raw, error.start))
+            report(not_utf8(str(path), number, raw, error.start))
             yield ""
-
-
-def _not_utf8(path: Path, line: int, raw: bytes, at: int) -> Problem:
-    found = " ".join(f"{byte:02x}" for byte in raw[at : at + 4])
-    values = {"bytes": found, "guess": _guess_encoding(raw)}
-    if values["guess"] != "UTF-16" and b"\0" in raw:
-        return Problem("data.binary", {"bytes": found, "path": str(path)}, file=str(path), line=line, column=at + 1)
-    return Problem("data.encoding", values, file=str(path), line=line, column=at + 1)
-
-
-def _guess_encoding(raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "UTF-16"
-    try:
-        raw.decode("gb18030")
-    except UnicodeDecodeError:
-        return "LATIN1"
-    return "GB18030"
 
 
 def _read_jsonl(path: Path, report: Report) -> Iterator[Row]:
     with open_bytes(path) as file:
-        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        head = file.read(4096).removeprefix(BOM).lstrip()
     if head.startswith(b"["):  # an array under the wrong name
         yield from _read_json_whole(path, report)
         return
-    number = 0
-    loads, name = json.loads, str(path)
     with open_bytes(path) as file:
-        for line, text in enumerate(_decoded_lines(file, path, report), 1):
-            if not text or text.isspace():
-                continue
-            number += 1
-            try:
-                value = loads(text)
-            except (ValueError, RecursionError) as error:
-                report(_bad_line(name, line, number, text, error))
-                continue
-            if type(value) is not dict:
-                report(_not_object(name, line, number, value))
-                continue
-            yield Row(number, line, value, name)
+        yield from JsonLines(str(path), report).rows(_until_utf16(file))
 
 
-def _bad_line(name: str, line: int, number: int, text: str, error: BaseException) -> Problem:
-    column = error.colno if isinstance(error, json.JSONDecodeError) else 1
-    message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-    excerpt = shown(text[max(0, column - 31) : column + 29])
-    return Problem(
-        "data.bad_json",
-        {"message": message, "text": excerpt},
-        file=name,
-        line=line,
-        column=column,
-        row=number,
-    )
+def is_json_lines(path: Path) -> bool:
+    """Tell whether a file is read line by line as it lies on the disk: JSON lines, not compressed, not in UTF-16."""
+    problems: list[Problem] = []
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+            file.seek(0)
+            first, second = file.readline(1 << 20), file.readline(1 << 20)
+        if not start.removeprefix(BOM).lstrip().startswith(b"{") or kind_of(path, problems.append) not in ("json", "jsonl"):
+            return False
+    except OSError:
+        return False
+    if name_kind(path) != "json":
+        return True
+    return _are_lines(first, second)
+
+
+def _are_lines(first: bytes, second: bytes) -> bool:
+    first = first.removeprefix(BOM).strip()
+    return first.startswith(b"{") and first.endswith(b"}") and second.strip().startswith(b"{")
+
+
+def _until_utf16(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield lines; of a file in UTF-16, which has no lines of ours, only the first."""
+    for number, raw in enumerate(file):
+        yield raw
+        if number == 0 and raw.startswith(UTF_16):
+            return
 
 
 def _not_object(name: str, line: int | None, number: int, value: Any) -> Problem:
@@ -135,9 +119,8 @@ def _not_object(name: str, line: int | None, number: int, value: Any) -> Problem
 def _read_json(path: Path, report: Report) -> Iterator[Row]:
     """Read a .json file; JSON lines under that name are common and recognised by their first lines."""
     with open_bytes(path) as file:
-        first = file.readline(1 << 20).removeprefix(b"\xef\xbb\xbf").strip()
-        second = file.readline(1 << 20).strip()
-    if first.startswith(b"{") and first.endswith(b"}") and second.startswith(b"{"):
+        first, second = file.readline(1 << 20), file.readline(1 << 20)
+    if _are_lines(first, second):
         yield from _read_jsonl(path, report)
     else:
         yield from _read_json_whole(path, report)

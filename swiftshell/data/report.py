@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ class DataReport:
             them one `data.and_more` with their number.
         images: number of rows with pictures and of different picture files; empty without any.
         images_mark: changes when one of these files does; not part of the JSON form.
+        scores: a label column of numbers that are no plain yes and no: {"edges", "counts", "threshold"}.
+        on_problem: called with every problem that is listed, when it is found; not part of the JSON form.
         characters: part (prompt, answer) → {"edges", "counts", "max", "mean"}.
     """
 
@@ -54,6 +57,8 @@ class DataReport:
     characters: dict[str, dict[str, Any]] = field(default_factory=dict)
     images: dict[str, int] = field(default_factory=dict)
     images_mark: str = ""
+    scores: dict[str, Any] = field(default_factory=dict)
+    on_problem: Callable[[Problem], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def errors(self) -> list[Problem]:
@@ -70,6 +75,13 @@ class DataReport:
         seen = self.counts[problem.code] = self.counts.get(problem.code, 0) + 1
         if seen <= SHOWN_PER_CODE:
             self.problems.append(problem)
+            if self.on_problem is not None:
+                self.on_problem(problem)
+
+    def more(self, code: str, times: int) -> None:
+        """Count further problems of a code that is listed."""
+        if times:
+            self.counts[code] = self.counts.get(code, 0) + times
 
     def close(self) -> None:
         """Say of every code how many more there are than those listed."""
@@ -98,6 +110,7 @@ class DataReport:
             "counts",
             "characters",
             "images",
+            "scores",
         )
         problems = [p.as_json() for p in self.problems]
         return {"v": 1, **{name: getattr(self, name) for name in names}, "ok": self.ok, "problems": problems}

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from swiftshell.data.balance import balance
-from swiftshell.data.labels import Rule, infer_rule
-from swiftshell.data.report import DataReport
-from swiftshell.data.row import Row, Turn, text_of
+from swiftshell.data.compact import Earliest, Numbers, Places, repeated
+from swiftshell.data.labels import Rule, infer_rule, normalise
+from swiftshell.data.report import SHOWN_PER_CODE, DataReport
+from swiftshell.data.row import Row, text_of
+from swiftshell.data.stretch import NO_LABEL, LabelValues, Stretch
 from swiftshell.errors import Problem
 
-_NOT_TEXT = ("label", "probability", "weight", "id")
+_SORTED_ROWS = 10  # rows of each class, from which on their order is no accident
+_SCORE_BINS = 20
 _HISTOGRAM_EDGES = (0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-
-
-class _Said(NamedTuple):
-    """What one row says of its answer, and where."""
-
-    label: Any  # raw
-    probability: float | None
-    weight: float | None
-    file: str
-    line: int | None
-    number: int
 
 
 class Thumbs:
@@ -39,17 +33,17 @@ class Thumbs:
         self.least, self.most = math.inf, 0.0
         self._good = self._bad = 0.0
 
-    def add(self, label: bool, probability: float | None, weight: float | None) -> None:
-        """Count one row."""
+    def add(self, label: bool, probability: float | None, weight: float | None, times: int = 1) -> None:
+        """Count a row, or several that are the same."""
         p, w = float(label) if probability is None else probability, 1.0 if weight is None else weight
-        self.rows += 1
-        self.soft += 0.0 < p < 1.0
-        self.weightless += w == 0.0
+        self.rows += times
+        self.soft += times * (0.0 < p < 1.0)
+        self.weightless += times * (w == 0.0)
         if len(self.probabilities) < 2:
             self.probabilities.add(p)
         self.least, self.most = min(self.least, w), max(self.most, w)
-        self._good += w * p
-        self._bad += w * (1.0 - p)
+        self._good += times * w * p
+        self._bad += times * w * (1.0 - p)
 
     def classes(self) -> tuple[float, float]:
         """Return the expected numbers of desirable and undesirable rows, their weights brought to mean 1."""
@@ -72,20 +66,37 @@ class Thumbs:
 
 
 class Labels:
-    """Collect the raw labels, decide the rule of their column at the end, and name the rows it cannot read."""
+    """Hold the raw labels of all rows, decide the rule of their column at the end, and name the rows it cannot read.
 
-    def __init__(self, report: DataReport) -> None:
+    A label takes 4 bytes a row, so that a column of any length can be held.
+    """
+
+    def __init__(self, report: DataReport, places: Places) -> None:
         self.rule: Rule | None = None
-        self._report = report
         self.thumbs = Thumbs()
-        self._said: list[_Said] = []
+        self.values = LabelValues()
+        self._report = report
+        self._places = places
+        self._numbers = Numbers("i")
+        self._probabilities = Numbers("d")
+        self._weights = Numbers("d")
         self._good = Counter[bool]()
 
-    def add(self, row: Row, data: Mapping[str, Any]) -> None:
-        """Remember what a converted row says of its answer."""
-        if "label" in data:
-            weighed = data.get("probability"), data.get("weight")
-            self._said.append(_Said(data["label"], *weighed, row.file, row.line, row.number))
+    def join(self, stretch: Stretch) -> None:
+        """Append the labels of a stretch."""
+        stretch.even()
+        if stretch.labels:
+            new = [self.values.number(stretch.values.value(n)) for n in range(len(stretch.values.values))]
+            if new != list(range(len(new))):
+                value, number = stretch.values.value, self.values.number
+                most = len(new)
+                renumbered = (n if n < 0 else new[n] if n < most else number(value(n)) for n in stretch.labels)
+                stretch.labels = array("i", renumbered)
+            self._numbers.extend(stretch.labels)
+        for mine, theirs in ((self._probabilities, stretch.probabilities), (self._weights, stretch.weights)):
+            if theirs and len(mine) < len(self._numbers) - len(theirs):
+                mine.extend(array("d", [math.nan]) * (len(self._numbers) - len(theirs) - len(mine)))
+            mine.extend(theirs)
 
     def read(self, data: Mapping[str, Any]) -> bool:
         """Return the label of a row that `finish` did not refuse; a probability outweighs the label beside it."""
@@ -96,83 +107,164 @@ class Labels:
         assert self.rule is not None
         return self.rule.read(data["label"]) is True
 
-    def finish(self, complain: Callable[[Problem], None]) -> set[tuple[str, int]]:
-        """Report every row whose label cannot be read; return their places."""
+    def said(self, position: int) -> Any:
+        """Return what was said of the row at a position: its raw label, or whether it is more likely desirable."""
+        if position >= len(self._numbers):
+            return None
+        label = self.values.value(self._numbers[position])
+        if label is None and position < len(self._probabilities):
+            probability = self._probabilities[position]
+            return None if math.isnan(probability) else probability >= 0.5
+        return label
+
+    def finish(self, complain: Callable[[Problem], None], *, collect: bool = False) -> set[tuple[str, int]]:
+        """Report every row whose label cannot be read; return their places if they are to be collected."""
         column = self._report.columns.get("label")
-        if self._said and column:
+        if len(self._numbers) and column:
             if self.rule is None:
-                self.rule = infer_rule(said.label for said in self._said)
+                self.rule = infer_rule(self.values.values)
             self._report.label_rule = self.rule.kind
-        elif self._said and "probability" in self._report.columns:
+        elif len(self._numbers) and "probability" in self._report.columns:
             self._report.label_rule = "probability"
         bad: set[tuple[str, int]] = set()
-        for said in self._said:
-            label = self._decide(said, column)
-            if isinstance(label, Problem):
-                where = said.file, said.line, None, said.number, column
-                complain(Problem(label.code, {**label.values, "column": column}, *where))
-                bad.add((said.file, said.number))
-            else:
-                self._good[label] += 1
-                self.thumbs.add(label, said.probability, said.weight)
+        for position, label in self._unreadable(column):
+            place = self._places[position]
+            values = {**label.values, "column": column}
+            complain(Problem(label.code, values, place.file, place.line, None, place.number, column))
+            if collect:
+                bad.add((place.file, place.number))
         return bad
 
-    def _decide(self, said: _Said, column: str | None) -> bool | Problem:
-        """Return a row's label; warn where label and probability disagree."""
-        by_probability = None if said.probability is None else said.probability >= 0.5
-        if column is None or (said.label is None and by_probability is not None):
-            return bool(said.label) if by_probability is None else by_probability
+    def _unreadable(self, column: str | None) -> Iterator[tuple[int, Problem]]:
+        """Add up all labels; yield the rows whose label cannot be read."""
+        plain = not len(self._probabilities) and not len(self._weights)
+        position, verdicts = 0, dict[int, bool | Problem | None]()
+        runs, before = 0, None
+        for chunk in self._numbers.chunks():
+            found = Counter(chunk)
+            for number in found.keys() - verdicts.keys():
+                verdicts[number] = self._verdict(number, column)
+            bad = any(isinstance(verdicts[number], Problem) for number in found)
+            if plain:
+                for number, times in found.items():
+                    if isinstance(label := verdicts[number], bool):
+                        self._good[label] += times
+                        self.thumbs.add(label, None, None, times)
+            if bad or not plain:
+                yield from self._each(position, chunk, verdicts, column, count=not plain)
+            for number, _ in itertools.groupby(chunk):
+                runs, before = runs + (verdicts[number] != before), verdicts[number]
+            position += len(chunk)
+        self._tell_sorted(runs)
+
+    def _each(
+        self, start: int, chunk: array[int], verdicts: Mapping[int, bool | Problem | None], column: str | None, *,
+        count: bool,
+    ) -> Iterator[tuple[int, Problem]]:
+        for position, number in enumerate(chunk, start):
+            label = verdicts[number]
+            if count and label is not None:
+                probability, weight = self._soft(self._probabilities, position), self._soft(self._weights, position)
+                label = self._weighed(position, label, number, probability, column)
+                if isinstance(label, bool):
+                    self._good[label] += 1
+                    self.thumbs.add(label, probability, weight)
+            if isinstance(label, Problem):
+                yield position, label
+
+    def _verdict(self, number: int, column: str | None) -> bool | Problem | None:
+        if number == NO_LABEL:
+            return None
+        value = self.values.value(number)
+        if column is None:
+            return bool(value)
         assert self.rule is not None
-        label = self.rule.read(said.label)
-        if isinstance(label, Problem) or by_probability is None:
+        return self.rule.read(value)
+
+    def _weighed(
+        self, position: int, label: bool | Problem, number: int, probability: float | None, column: str | None
+    ) -> bool | Problem:
+        """Return a row's label beside its probability; warn where they disagree."""
+        if probability is None:
             return label
-        if label != by_probability and said.probability != 0.5:
-            values = {"label": "true" if label else "false", "probability": said.probability, "column": column}
-            self._report.add(Problem("data.label_against_probability", values, said.file, said.line, None,
-                                     said.number, severity="warning"))
+        by_probability = probability >= 0.5
+        if column is None or self.values.value(number) is None:
+            return by_probability
+        if isinstance(label, Problem):
+            return label
+        if label != by_probability and probability != 0.5:
+            values = {"label": "true" if label else "false", "probability": probability, "column": column}
+            place = self._places[position]
+            self._report.add(Problem("data.label_against_probability", values, place.file, place.line, None,
+                                     place.number, severity="warning"))
         return by_probability
+
+    @staticmethod
+    def _soft(column: Numbers, position: int) -> float | None:
+        if position >= len(column):
+            return None
+        value: float = column[position]
+        return None if math.isnan(value) else value
+
+    def _tell_sorted(self, runs: int) -> None:
+        """Note a file in which one class stands whole before the other: its first rows alone are one class."""
+        yes, no = self.totals()
+        if runs == 2 and min(yes, no) >= _SORTED_ROWS and self._report.columns.get("label"):
+            values = {"desirable": yes, "undesirable": no}
+            self._report.add(Problem("scan.sorted_by_label", values, file=self._report.path, severity="note"))
 
     def totals(self) -> tuple[int, int]:
         """Return the number of desirable and undesirable rows."""
         return self._good[True], self._good[False]
 
+    def scores(self) -> dict[str, Any]:
+        """Return the histogram of a label column of numbers that are more than yes and no; empty for others."""
+        counted: Counter[float] = Counter()
+        for chunk in self._numbers.chunks():
+            for number, times in Counter(chunk).items():
+                plain = normalise(self.values.value(number))
+                if isinstance(plain, bool) or not isinstance(plain, int | float):
+                    if plain is not None:
+                        return {}
+                    continue
+                counted[float(plain)] += times
+        if len(counted) < 3:
+            return {}
+        threshold = self.rule.threshold if self.rule is not None else None
+        return {**_binned(counted), "threshold": threshold}
 
-class Copies:
-    """Find exact copies, and the same answer to the same prompt under two labels, by 16-byte digests."""
 
-    def __init__(self, report: DataReport) -> None:
-        self._report = report
-        self._first: dict[bytes, tuple[int, Any]] = {}
-        self._suspects: list[tuple[Row, int, Any, Any]] = []
+def _binned(counted: Mapping[float, int]) -> dict[str, Any]:
+    """Return {"edges", "counts"}: a bin for each value where there are few, else bins of the same width."""
+    if len(counted) <= _SCORE_BINS:
+        values = sorted(counted)
+        return {"edges": values, "counts": [counted[v] for v in values]}
+    low, high = min(counted), max(counted)
+    width = (high - low) / _SCORE_BINS
+    counts = [0] * _SCORE_BINS
+    for value, times in counted.items():
+        counts[min(int((value - low) / width), _SCORE_BINS - 1)] += times
+    return {"edges": [round(low + width * n, 6) for n in range(_SCORE_BINS)], "counts": counts}
 
-    def add(self, row: Row, data: Mapping[str, Any]) -> None:
-        """Remember a converted row.
 
-        Raises:
-            UnicodeEncodeError: the text holds half of a surrogate pair.
-        """
-        label = data.get("label")
-        if label is None and "probability" in data:
-            label = data["probability"] >= 0.5
-        key = _digest({k: v for k, v in data.items() if k not in _NOT_TEXT})
-        if key not in self._first:
-            self._first[key] = (row.number, label)
-            return
-        number, first_label = self._first[key]
-        self._suspects.append((Row(row.number, row.line, {}, row.file), number, first_label, label))
-
-    def finish(self, labels: Labels) -> None:
-        """Report copies, now that labels can be compared."""
-        for row, number, first_label, label in self._suspects:
-            if "label" in self._report.columns and labels.rule is not None:
-                one, other = labels.rule.read(first_label), labels.rule.read(label)
-                contradict = isinstance(one, bool) and isinstance(other, bool) and one != other
-            else:
-                contradict = label != first_label
-            code = "data.contradiction" if contradict else "data.duplicate"
-            self._report.add(
-                Problem(code, {"first": number}, row.file, row.line, None, row.number, severity="warning")
-            )
+def report_copies(report: DataReport, keys: Numbers, labels: Labels, places: Places) -> None:
+    """Report exact copies, and the same answer to the same prompt under two labels."""
+    found = {code: Earliest(SHOWN_PER_CODE) for code in ("data.contradiction", "data.duplicate")}
+    for position, first in repeated(keys):
+        one, other = labels.said(first), labels.said(position)
+        if "label" in report.columns and labels.rule is not None:
+            read = labels.rule.read(one), labels.rule.read(other)
+            contradict = all(isinstance(said, bool) for said in read) and read[0] != read[1]
+        else:
+            contradict = one != other
+        found["data.contradiction" if contradict else "data.duplicate"].add(position, first)
+    listed = [(position, first, code) for code, kept in found.items() for position, first in kept.first()]
+    for position, first, code in sorted(listed):
+        place = places[position]
+        report.add(Problem(code, {"first": places[first].number}, place.file, place.line, None, place.number,
+                           severity="warning"))
+    for code, kept in found.items():
+        report.more(code, kept.number - len(kept.first()))
 
 
 class Lengths:
@@ -184,13 +276,14 @@ class Lengths:
         self._max = 0
         self._by_bits: Counter[int] = Counter()
 
-    def add(self, length: int) -> None:
-        """Count one text by its length in characters."""
-        self.number += 1
-        self._sum += length
-        if length > self._max:
-            self._max = length
-        self._by_bits[length.bit_length()] += 1
+    def add_all(self, lengths: array[int]) -> None:
+        """Count texts by their lengths in characters."""
+        if not lengths:
+            return
+        self.number += len(lengths)
+        self._sum += sum(lengths)
+        self._max = max(self._max, max(lengths))  # noqa: PLW3301 - `lengths` is an array
+        self._by_bits.update(map(int.bit_length, lengths))
 
     def as_json(self) -> dict[str, Any]:
         """Return the histogram: counts[i] texts are at least edges[i] long and shorter than the next edge."""
@@ -231,8 +324,3 @@ def prompt_key(data: Mapping[str, Any]) -> bytes:
 def _digest(value: Any) -> bytes:
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
-
-
-def characters(turns: list[Turn]) -> int:
-    """Return the number of characters that turns say."""
-    return sum(len(text_of(turn["content"])) for turn in turns)
