@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,25 @@ def newest_audit(workspace: Workspace, path: Path) -> Path | None:
         if entry.slot == "audited" and wanted in read:
             return entry.path
     return None
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found (see `swiftshell.engines.noise_audit`), and the rows it leaves."""
+
+    facts: dict[str, Any]
+    cleaned: Path
+
+
+def newest_audit_report(workspace: Workspace, path: Path) -> AuditReport | None:
+    """Return what the workspace's newest audit of a file found, or None."""
+    from swiftshell.run.files import read_json_or_none
+
+    audited = newest_audit(workspace, path)
+    facts = read_json_or_none(audited.parent / "report" / "audit.json") if audited is not None else None
+    if audited is None or not isinstance(facts, dict):
+        return None
+    return AuditReport(facts, audited.parent / "cleaned" / "cleaned.jsonl")
 
 
 def _newest(workspace: Workspace, path: Path) -> dict[str, Doubt]:

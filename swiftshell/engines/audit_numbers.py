@@ -24,6 +24,8 @@ _QUANTILES = (0.3, 0.4, 0.5, 0.6, 0.7)  # of the other class's scores: enough of
 _RESAMPLES = 200
 _LEAST_BLOCK = 20  # answers of one level of probability, at least
 
+_MOST = 0.99  # nothing is certain
+
 Array = Any  # numpy array
 
 
@@ -152,7 +154,7 @@ def p_wrong(chance: Array, labels: Array, shares: tuple[float, float]) -> Array:
     good, bad = max(1, int(labels.sum())), max(1, int((~labels).sum()))
     like_bad = (1.0 - chance) / np.maximum(chance, 1e-6) * good / bad
     like_good = chance / np.maximum(1.0 - chance, 1e-6) * bad / good
-    return np.clip(np.where(labels, shares[0] * like_bad, shares[1] * like_good), 0.0, 1.0)
+    return np.clip(np.where(labels, shares[0] * like_bad, shares[1] * like_good), 0.0, _MOST)
 
 
 def confident_counts(chance: Array, labels: Array) -> dict[str, int]:

@@ -57,10 +57,10 @@ def _use(session: Session, path: Path) -> None:
         if purpose is None:
             return
         session.typed["purpose"] = purpose
-        _check(path, purpose)
+        _check(session, path, purpose)
 
 
-def _check(path: Path, purpose: str) -> None:
+def _check(session: Session, path: Path, purpose: str) -> None:
     from swiftshell.data.load import check_rows
     from swiftshell.render.data import print_report
     from swiftshell.render.problems import print_problems
@@ -72,10 +72,18 @@ def _check(path: Path, purpose: str) -> None:
     if report.problems:
         print_problems(report.problems)
     print(t("menu.same_command", command=f"swiftshell data check {path} --for {purpose}"))
-    if good and prompts.choose(t("menu.data_checked"), [Row("rows", t("menu.show_rows", count=_ROWS_SHOWN))]) == "rows":
-        _rows(path, purpose)
-    elif not good:
+    if not good:
         prompts.pause(t("menu.data_bad"))
+        return
+    rows = [Row("rows", t("menu.show_rows", count=_ROWS_SHOWN))]
+    rows += [Row("review", t("review.menu"), note=t("review.menu.note"))] if purpose == "kto" else []
+    answer = prompts.choose(t("menu.data_checked"), rows)
+    if answer == "rows":
+        _rows(path, purpose)
+    elif answer == "review":
+        from swiftshell.menu.screens import review
+
+        review.show(session, path)
 
 
 def _rows(path: Path, purpose: str) -> None:
