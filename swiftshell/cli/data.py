@@ -18,6 +18,7 @@ from swiftshell.result import Result
 ACTIONS = {
     "check": "swiftshell.cli.data_check",
     "show": "swiftshell.cli.data_show",
+    "convert": "swiftshell.cli.data_convert",
     "review": "swiftshell.cli.data_review",
     "apply": "swiftshell.cli.data_apply",
     "audit": "swiftshell.cli.data_audit",

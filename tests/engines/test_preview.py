@@ -44,10 +44,9 @@ def test_text_and_masks_are_those_of_transformers(path: Path) -> None:
             try:
                 wanted, spans = render_jinja_template([turns], tools=tools, chat_template=template,
                                                       return_assistant_tokens_mask=masked, add_generation_prompt=ask, **SPECIAL)
-            except Exception as error:  # noqa: BLE001  (templates raise what they like: ours must refuse as well)
+            except Exception:  # noqa: BLE001  (templates raise what they like: ours must refuse as well)
                 with pytest.raises(TemplateRefuses):
                     speaker.render(turns, tools=tools, ask=ask)
-                assert str(error)
                 continue
             text, found = speaker.render_marked(turns, tools=tools, ask=ask)
             assert text == wanted[0]
