@@ -51,7 +51,7 @@ def _review(session: Session, path: Path) -> None:
     if not by:
         return
     session.typed["reviewer"] = by
-    sitting = reviews.open_review(session.workspace, path, by=by, order=order)  # type: ignore[arg-type]
+    sitting = reviews.open_review(session.workspace, path, by=by, order=order)
     run(sitting, path.name)
     print_sitting(sitting, path)
     prompts.pause(t("review.menu_kept"))
