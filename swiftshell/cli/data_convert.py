@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from swiftshell.cli.data_source import add_source_arguments, source_columns, source_path, source_purpose
-from swiftshell.errors import EXIT_OK, fail
+from swiftshell.errors import EXIT_OK, Problem, fail
 from swiftshell.i18n import t
 from swiftshell.result import Result
 
 SUMMARY = "detect.action_convert"
 _FORMS = ("alpaca", "sharegpt", "messages", "kto", "dpo")
+_SHOWN = 20
 _ENDINGS = (".jsonl", ".json")
 
 
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     """Read, write in the other form, and read back."""
     from swiftshell.data.export import Exporter, write_rows
     from swiftshell.data.load import load_with_report
+    from swiftshell.errors import SwiftshellError
 
     path, columns, out = source_path(args), source_columns(args), _target(args)
     purpose = source_purpose(args, path, columns) if args.form not in ("kto", "dpo") else args.form
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
     written = exporter.rows(rows)
     left_out = report.bad_rows + len(exporter.problems)
     if left_out > args.drop_budget or not written:
-        raise fail_all(exporter.problems)
+        raise SwiftshellError(_first(exporter.problems, path))
     write_rows(written, out)
     facts = {"path": str(out), "form": args.form, "purpose": purpose, "rows": len(written), "left_out": left_out}
     if not args.json:
@@ -47,11 +49,12 @@ def run(args: argparse.Namespace) -> Result[Any]:
     return Result(facts, notes=list(exporter.problems), exit_code=EXIT_OK)
 
 
-def fail_all(problems: list[Any]) -> Any:
-    """Return the error of all rows that cannot be written; the first are told, the rest counted."""
-    from swiftshell.errors import SwiftshellError
-
-    return SwiftshellError(problems[:20])
+def _first(problems: list[Problem], path: Path) -> list[Problem]:
+    """Return the first rows that cannot be written, and how many more there are."""
+    if (more := len(problems) - _SHOWN) <= 0:
+        return problems
+    values = {"more": more, "code": problems[0].code, "total": len(problems)}
+    return [*problems[:_SHOWN], Problem("data.and_more", values, file=str(path))]
 
 
 def _target(args: argparse.Namespace) -> Path:

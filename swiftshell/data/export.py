@@ -52,7 +52,7 @@ class Exporter:
     def rows(self, rows: Sequence[Row]) -> list[Data]:
         """Return the rows in the form; one that would not be the same when read again is a problem instead."""
         made = [(row, data) for row in rows if (data := self._row(row)) is not None]
-        names = self._names([data for _, data in made], list(dict.fromkeys(name for row, _ in made for name in row.extra)))
+        names = self._names([data for _, data in made], [row.extra for row, _ in made])
         written = [(row, {**data, **{names[k]: v for k, v in row.extra.items()}}) for row, data in made]
         _announce([data for _, data in written])
         converter, pictures = self._reader([data for _, data in written])
@@ -85,14 +85,16 @@ class Exporter:
         except ValueError:
             return path
 
-    def _names(self, made: Sequence[Data], extra: Sequence[str]) -> dict[str, str]:
+    def _names(self, made: Sequence[Data], extras: Sequence[Data]) -> dict[str, str]:
         """Return for every column without a part the name under which it has none in the new file either."""
         own = present_columns(made)
         parts, _ = detect(own, self._purpose, head=made[:_HEAD_ROWS])
         meant = set(parts.columns.values()) if parts is not None else set()
-        names = {name: name for name in extra}
+        names = {name: name for extra in extras for name in extra}
         while True:
-            layout, _ = detect([*own, *names.values()], self._purpose, head=made[:_HEAD_ROWS])
+            both = [{**data, **{names[k]: v for k, v in extra.items()}}
+                    for data, extra in zip(made[:_HEAD_ROWS], extras, strict=False)]
+            layout, _ = detect([*own, *names.values()], self._purpose, head=both)
             taken = (set(layout.columns.values()) if layout is not None else set()) - meant | set(own)
             wrong = [name for name, new in names.items() if new in taken]
             if not wrong:
