@@ -19,7 +19,7 @@ test:
 
 # make soak TIMES=20: kill runner and worker at every named moment, that many times each
 soak:
-	SWIFTSHELL_SOAK=$(or $(TIMES),20) ./install.sh test --tier default -- tests/runner
+	SWIFTSHELL_SOAK=$(or $(TIMES),20) ./install.sh test --tier default -- tests/runner tests/claims
 
 check:
 	./install.sh check
