@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swiftshell.data.review.items import Doubt, Item, audit_of, items, load_labelled, read_audit
+from swiftshell.data.review.items import Audit, Item, audit_of, items, load_labelled, read_audit
 from swiftshell.data.review.log import ReviewLog, log_path
 from swiftshell.errors import SwiftshellError, fail
 
@@ -65,7 +65,7 @@ def read_items(
 ) -> list[Item]:
     """Return the answers of a data set with what speaks against their labels."""
     rows = load_labelled(path, columns)
-    doubts: Mapping[str, Doubt] = (
+    doubts: Audit = (
         read_audit(audit) if audit is not None else audit_of(rows) or _newest(workspace, path)
     )
     return items(rows, doubts)
@@ -130,7 +130,7 @@ def newest_audit_report(workspace: Workspace, path: Path) -> AuditReport | None:
     return AuditReport(facts, audited.parent / "cleaned" / "cleaned.jsonl")
 
 
-def _newest(workspace: Workspace, path: Path) -> dict[str, Doubt]:
+def _newest(workspace: Workspace, path: Path) -> Audit:
     found = newest_audit(workspace, path)
     if found is None:
         return {}

@@ -154,7 +154,7 @@ def test_the_most_doubtful_come_first_and_a_tenth_comes_by_chance(tmp_path: Path
 
 
 def test_weight_and_contradiction_count(tmp_path: Path) -> None:
-    rows = with_audit(plain_rows(30), {0: 0.5, 2: 0.5})
+    rows = with_audit(plain_rows(30), {0: 0.5, 2: 0.5, 4: 0.4})
     rows[2]["weight"] = 5.0
     for i, row in enumerate(rows):
         row.setdefault("weight", 1.0)

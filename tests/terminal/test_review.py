@@ -200,3 +200,21 @@ def test_what_a_file_holds_never_moves_the_cursor(open_terminal: Open, workspace
     assert "\u202e".encode() not in terminal.raw
     terminal.press("q")
     terminal.ended()
+
+
+def test_the_menu_leads_from_a_checked_file_to_its_labels(open_terminal: Open, workspace: Path) -> None:
+    path = write_rows(workspace, [f"Answer {i}." for i in range(4)])
+    terminal = open_terminal()
+    terminal.until("↑↓")
+    terminal.choose("Check data").until("thumbs.jsonl")
+    terminal.choose("thumbs.jsonl").until("kto")
+    terminal.choose("kto").until("Review labels")
+    terminal.choose("Review labels").until("Find likely wrong labels")
+    terminal.choose("What the verdicts tell")
+    assert "nobody has reviewed it yet" in terminal.text
+    terminal.press("Up", "Up", "Enter").until("Which answers first?")
+    terminal.choose("from the top of the file").until("Reviewer")
+    terminal.press("Ctrl-U", "anna", "Enter").until("Answer 0.")
+    terminal.press("j").until("Answer 1.")
+    terminal.press("q").until("Everything said is kept")
+    assert [(f["by"], f["verdict"]) for f in verdicts(path)] == [("anna", "desirable")]

@@ -39,6 +39,9 @@ class Doubt:
     sure: str = ""
 
 
+Audit = Mapping[tuple[str, bool], Doubt]  # by an answer's digest and the label that is questioned
+
+
 @dataclass(frozen=True)
 class Item:
     """One answer to review.
@@ -79,7 +82,7 @@ def load_labelled(path: Path, columns: Mapping[str, str] | None = None) -> list[
     return load_with_report(path, "kto", columns=columns)[0]
 
 
-def items(rows: Sequence[Row], audit: Mapping[str, Doubt] | None = None) -> list[Item]:
+def items(rows: Sequence[Row], audit: Audit | None = None) -> list[Item]:
     """Return one item for each different answer, in the order of the file."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -88,21 +91,19 @@ def items(rows: Sequence[Row], audit: Mapping[str, Doubt] | None = None) -> list
     return [_item(digest, group, audit or {}, columns) for digest, group in groups.items()]
 
 
-def read_audit(path: Path) -> dict[str, Doubt]:
+def read_audit(path: Path) -> Audit:
     """Return what an audit says of each answer, from the rows it wrote (a file, or the folder of its output)."""
     return audit_of(load_labelled(path))
 
 
-def audit_of(rows: Iterable[Row]) -> dict[str, Doubt]:
-    """Return what the rows' own audit columns say, by digest; nothing where there are none."""
-    found: dict[str, Doubt] = {}
+def audit_of(rows: Iterable[Row]) -> Audit:
+    """Return what the rows' own audit columns say; nothing where there are none."""
+    found: dict[tuple[str, bool], Doubt] = {}
     for row in rows:
         value = row.extra.get(P_WRONG)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0:
             doubt = Doubt(float(value), str(row.extra.get(REASON) or ""), str(row.extra.get(SURE) or ""))
-            digest = content_hash(row.data)
-            if digest not in found or found[digest].p_wrong < doubt.p_wrong:
-                found[digest] = doubt
+            found.setdefault((content_hash(row.data), bool(row.data["label"])), doubt)
     return found
 
 
@@ -114,7 +115,8 @@ def _item(digest: str, group: Sequence[Row], audit: Mapping[str, Doubt], columns
     weights = [float(row.data.get("weight", 1.0)) for row in group]
     conflict = 0 < good < len(labels)
     scores = {c.name: float(first.extra[c.column]) for c in columns if _is_number(first.extra.get(c.column))}
-    doubt = audit.get(digest) or _plain_doubt(first, label, good / len(labels), columns)
+    known = audit.get((digest, label)) if label is not None else None
+    doubt = known or _plain_doubt(first, label, good / len(labels), columns)
     return Item(
         digest,
         tuple(first.data["prompt"]),
