@@ -24,6 +24,7 @@ ACTIONS = {
     "audit": "swiftshell.cli.data_audit",
     "make-kto": "swiftshell.cli.data_make_kto",
     "make-dpo": "swiftshell.cli.data_make_dpo",
+    "score": "swiftshell.cli.data_score",
 }
 
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import itertools
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from swiftshell.data.compact import Numbers, Places
+from swiftshell.data.deep import DeepTask, DeepTotals
 from swiftshell.data.detect import Layout, detect, present_columns
 from swiftshell.data.images import Pictures
 from swiftshell.data.judge import Judge, Task
 from swiftshell.data.labels import Rule, parse_rule
+from swiftshell.data.leaks import LeakIndex
+from swiftshell.data.lengths import describe
 from swiftshell.data.pairs import Desirable, Pairing
 from swiftshell.data.read import is_json_lines, read_rows
 from swiftshell.data.report import DataReport
@@ -30,6 +34,7 @@ from swiftshell.errors import Problem, SwiftshellError
 
 _DETECT_ROWS = 200
 _STRETCH_ROWS = 1 << 13
+_LANGUAGE_BYTES = 64 << 20  # of larger files a sample of rows has its language told
 # Rows that the reader counts and never yields.
 _NOT_EVEN_ROWS = ("data.bad_json", "data.row_not_object", "data.csv_cells", "scan.key_twice")
 
@@ -47,6 +52,10 @@ class Check:
         label_rule: Mapping[str, Any] | None = None,
         limit: int = 0,
         split: str | None = None,
+        tokenizer: Path | None = None,
+        max_length: int = 0,
+        deep: bool = False,
+        against: LeakIndex | None = None,
         on_problem: Callable[[Problem], None] | None = None,
     ) -> None:
         self.report = DataReport(str(path), purpose)
@@ -63,6 +72,10 @@ class Check:
         self._keys = Numbers("Q")
         self._lengths = {"prompt": Lengths(), "answer": Lengths()}
         self._pictures = Pictures(None, purpose)
+        self._tokenizer, self._max_length = tokenizer, max_length
+        self._tokens: Counter[int] = Counter()
+        self._looks_deep, self._against = deep, against
+        self._deep: DeepTotals | None = None
         self._judge: Judge | None = None
         self._rest: Iterator[Row] = iter(())
         self._early: list[Row | Problem] = []  # what came while the layout was not decided, in the order of the file
@@ -124,9 +137,16 @@ class Check:
             self.report.rows = sum(1 for _ in self._source())
             return False
         self._thumbs_for_others(layout, rule)
-        task = Task(self._path, self._purpose, layout, head[0].data)
+        deep = self._deep_task() if self._looks_deep or self._against is not None else None
+        task = Task(self._path, self._purpose, layout, head[0].data, self._tokenizer, self._max_length, deep)
+        self._deep = DeepTotals(deep) if deep is not None else None
         self._judge = Judge(task, pairing=self._pairing, desirable=self._desirable)
         return True
+
+    def _deep_task(self) -> DeepTask:
+        files = data_files(self._path, lambda problem: None, split=self._split)
+        every = 1 + sum(file.stat().st_size for file in files) // _LANGUAGE_BYTES
+        return DeepTask(self._looks_deep, every, self._purpose in ("kto", "dpo"), self._against)
 
     def _source(self) -> Iterator[Row]:
         """Yield all rows, and tell what their reader said of those between them."""
@@ -165,6 +185,8 @@ class Check:
     def join(self, stretch: Stretch, rows_before: int = 0, lines_before: int = 0) -> None:
         """Add what was counted of a stretch; one counted for itself begins after so many rows and lines of its file."""
         report = self.report
+        if self._deep is not None and stretch.deep is not None:
+            self._deep.join(stretch.deep, len(self._keys))
         report.rows += stretch.rows
         report.usable += stretch.usable
         report.bad_rows += stretch.bad
@@ -182,6 +204,7 @@ class Check:
         self._labels.join(stretch)
         self._lengths["prompt"].add_all(stretch.prompt_chars)
         self._lengths["answer"].add_all(stretch.answer_chars)
+        self._tokens.update(stretch.tokens)
         self._pictures.rows += stretch.picture_rows
         self._pictures.files.update(stretch.pictures)
 
@@ -193,6 +216,10 @@ class Check:
         left_out = self._labels.finish(self._complain, collect=kept is not None or self._pairing is not None)
         report.usable -= report.bad_rows - bad_before
         report_copies(report, self._keys, self._labels, self._places)
+        if self._deep is not None:
+            self._deep.finish(report, self._keys, self._places)
+        if self._tokens:
+            report.tokens = describe(self._tokens, str(self._tokenizer), self._max_length)
         report.rows += sum(report.counts.get(code, 0) for code in _NOT_EVEN_ROWS)
         report.scores = self._labels.scores()
         report.characters = {

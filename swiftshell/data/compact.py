@@ -17,8 +17,9 @@ _KEYS_PER_PASS = 1 << 20  # a set of so many keys takes about 70 MB
 class Numbers:
     """A column of numbers of one array type; what is too much for memory goes to a file that nobody else sees."""
 
-    def __init__(self, typecode: str) -> None:
+    def __init__(self, typecode: str, held_bytes: int = _HELD_BYTES) -> None:
         self._typecode = typecode
+        self._held_bytes = held_bytes
         self._held: array[Any] = array(typecode)
         self._file: IO[bytes] | None = None
         self._spilled = 0
@@ -27,28 +28,29 @@ class Numbers:
         return self._spilled + len(self._held)
 
     def __getitem__(self, at: int) -> Any:
+        return self._held[at - self._spilled] if at >= self._spilled else self.slice(at, 1)[0]
+
+    def slice(self, at: int, number: int) -> array[Any]:
+        """Return some numbers that follow each other and were appended together."""
         if at >= self._spilled:
-            return self._held[at - self._spilled]
+            return self._held[at - self._spilled : at - self._spilled + number]
         assert self._file is not None
-        one: array[Any] = array(self._typecode)
-        self._file.seek(at * one.itemsize)
-        one.frombytes(self._file.read(one.itemsize))
-        return one[0]
+        found: array[Any] = array(self._typecode)
+        self._file.seek(at * found.itemsize)
+        found.frombytes(self._file.read(number * found.itemsize))
+        return found
 
     def extend(self, more: array[Any]) -> None:
         """Append numbers."""
         self._held.extend(more)
-        if len(self._held) * self._held.itemsize > _HELD_BYTES:
+        if len(self._held) * self._held.itemsize > self._held_bytes:
             self._spill()
 
     def chunks(self) -> Iterator[array[Any]]:
         """Yield all numbers in order, a bounded part at a time."""
         at = 0
         while at < self._spilled:
-            assert self._file is not None
-            part: array[Any] = array(self._typecode)
-            self._file.seek(at * part.itemsize)
-            part.frombytes(self._file.read(min(_CHUNK_ITEMS, self._spilled - at) * part.itemsize))
+            part = self.slice(at, min(_CHUNK_ITEMS, self._spilled - at))
             at += len(part)
             yield part
         for start in range(0, len(self._held), _CHUNK_ITEMS):

@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from swiftshell.data.convert import Converter
+from swiftshell.data.deep import DeepReader, DeepTask
 from swiftshell.data.detect import Layout
 from swiftshell.data.images import Pictures
+from swiftshell.data.lengths import TokenCounter
 from swiftshell.data.pairs import Desirable, Pairing
 from swiftshell.data.quick import quick_judge
 from swiftshell.data.row import BadRow, Purpose, Row
 from swiftshell.data.stretch import Stretch
 from swiftshell.errors import Problem, Severity
+
+
+class Reader(Protocol):
+    """Looks at rows beyond their structure."""
+
+    def read(self, row: Row, data: Mapping[str, Any], stretch: Stretch) -> None:
+        """Look at what a source row became."""
+
+    def end(self, stretch: Stretch) -> None:
+        """Put what was found into the stretch that ends."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +37,17 @@ class Task:
         path: what is checked; relative pictures of rows without a file start in its folder.
         purpose, layout: see `swiftshell.data.convert`.
         sample: a row, which shows how turns are written.
-        tokenizer: folder or file of a tokenizer, if lengths are counted in tokens.
-        deep: whether near-duplicates, languages and personal data are looked for.
+        tokenizer: folder or file of a tokenizer, if lengths are counted in tokens; `max_length`: how many are whole.
+        deep: what a deep check looks for, if one is made.
     """
 
     path: Path
     purpose: Purpose
     layout: Layout
     sample: Mapping[str, Any] = field(default_factory=dict)
-    tokenizer: str = ""
-    deep: bool = False
+    tokenizer: Path | None = None
+    max_length: int = 0
+    deep: DeepTask | None = None
 
     @property
     def judged(self) -> bool:
@@ -116,7 +129,7 @@ class Judge:
             if self._pairing is not None:
                 self._pairing.add(row, data)
             for reader in self._readers:
-                reader.read(data)
+                reader.read(row, data, stretch)
         extra = self._converter.extra(row.data)
         return [Row(row.number, row.line, data, row.file, extra) for data in made]
 
@@ -130,5 +143,11 @@ class Judge:
         self.stretch.note(self._placed(code, field_name, values, "warning"))
 
 
-def _readers(task: Task) -> list[Any]:
-    return []
+def _readers(task: Task) -> list[Reader]:
+    """Return what else reads every row; whoever needs a library imports it when the first row comes."""
+    found: list[Reader] = []
+    if task.tokenizer is not None:
+        found.append(TokenCounter(task.tokenizer, task.max_length))
+    if task.deep is not None:
+        found.append(DeepReader(task.deep))
+    return found

@@ -9,11 +9,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from swiftshell.data.check import Check
+from swiftshell.data.leaks import LeakIndex
+from swiftshell.data.lengths import open_tokenizer
+from swiftshell.data.remember import cache_folder, recall, record_of, remember
 from swiftshell.data.report import MORE, DataReport
 from swiftshell.data.row import PURPOSES, Purpose, Row
 from swiftshell.data.sources import data_files, root_of
@@ -30,9 +33,13 @@ __all__ = [
     "load_rows",
     "load_with_report",
     "overlap",
+    "refuses",
 ]
 
 _SHOWN = 20
+# Below this a file is read again in less time than a person takes to notice.
+_WORTH_REMEMBERING_BYTES = 4 << 20
+_WORTH_REMEMBERING_SLOW_BYTES = 1 << 18  # with tokens or a deep look
 _OPTIONS = ("columns", "format", "label_rule", "limit", "split")
 
 
@@ -81,18 +88,87 @@ def load_with_report(
     check = _check(path, purpose, options)
     rows = check.finish(list(check.rows()))
     report = check.report
-    beyond_rows = any(p.row is None and p.code != MORE for p in report.errors)
-    if report.errors and (beyond_rows or report.bad_rows > drop_budget or not rows):
+    if refuses(report, drop_budget) or (report.errors and not rows):
         raise SwiftshellError(_first(report))
     return rows, report
 
 
-def check_rows(path: Path, purpose: str, **options: Any) -> DataReport:
-    """Check a data set without keeping its rows; never raises for bad data. Options as `load_rows`."""
-    check = _check(path, purpose, options)
-    check.look()
+def check_rows(
+    path: Path,
+    purpose: str,
+    *,
+    processes: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    on_problem: Callable[[Problem], None] | None = None,
+    memory: Path | None = None,
+    fresh: bool = False,
+    **options: Any,
+) -> DataReport:
+    """Check a data set without keeping its rows; never raises for bad data.
+
+    A large file that was checked before and is as it was answers from memory.
+
+    Args:
+        path: file, folder of files, or data set artifact.
+        purpose: sft, kto, dpo, prompts or heldout.
+        processes: how many processes read; 0: as many as it pays.
+        progress: called with bytes done and bytes in all.
+        on_problem: called with every listed problem when it is found, unless the report is remembered.
+        memory: folder of remembered reports; the person's own without it.
+        fresh: look again, whatever is remembered.
+        options: as `load_rows`; and `tokenizer` (folder or tokenizer.json) with `max_length` for lengths in tokens,
+            `deep` for near-duplicates, languages, personal data and boilerplate, and `against`, a file whose prompts
+            are not to be here.
+
+    Raises:
+        SwiftshellError: the tokenizer, the file compared with, or a library that was asked for cannot be used.
+    """
+    path, chosen = Path(path), {name: value for name, value in options.items() if value}
+    record = None
+    if _is_worth_remembering(path, chosen):
+        record = record_of(path, purpose, chosen, cache_folder() if memory is None else memory)
+    if record is not None and not fresh and (remembered := recall(record)) is not None:
+        return remembered
+    if (other := chosen.get("against")) is not None:
+        chosen["against"] = _prompts_of(Path(other), nearly=bool(chosen.get("deep")))
+    if (model := chosen.get("tokenizer")) is not None:
+        open_tokenizer(Path(model))  # said before any row is read
+    check = _check(path, purpose, {**chosen, "on_problem": on_problem})
+    check.look(processes, progress)
     check.finish()
+    if record is not None:
+        remember(record, check.report)
     return check.report
+
+
+def refuses(report: DataReport, drop_budget: int = 0) -> bool:
+    """Tell whether what was found stops a run that may leave out so many bad rows."""
+    beyond_rows = any(p.row is None and p.code != MORE for p in report.errors)
+    return bool(report.errors) and (beyond_rows or report.bad_rows > drop_budget or not report.usable)
+
+
+def _is_worth_remembering(path: Path, options: Mapping[str, Any]) -> bool:
+    slow = bool({"tokenizer", "deep"} & options.keys())
+    try:
+        size = sum(file.stat().st_size for file in data_files(path, lambda problem: None, split=options.get("split")))
+    except OSError:
+        return False
+    return size >= (_WORTH_REMEMBERING_SLOW_BYTES if slow else _WORTH_REMEMBERING_BYTES)
+
+
+def _prompts_of(path: Path, *, nearly: bool) -> LeakIndex:
+    """Return the prompts of another data set.
+
+    Raises:
+        SwiftshellError: it cannot be read.
+    """
+    check = _check(path, "heldout", {})
+    index = LeakIndex(str(path), nearly=nearly)
+    index.fill(check.rows())
+    check.finish()
+    if not index.rows:
+        raise SwiftshellError(_first(check.report) or [Problem("data.empty", {"path": str(path)}, file=str(path))])
+    return index
 
 
 def load_input(

@@ -36,6 +36,9 @@ class DataReport:
         images: number of rows with pictures and of different picture files; empty without any.
         images_mark: changes when one of these files does; not part of the JSON form.
         scores: a label column of numbers that are no plain yes and no: {"edges", "counts", "threshold"}.
+        tokens: lengths in tokens (see `swiftshell.data.lengths`), if a tokenizer was given.
+        deep: what a deep check found (see `swiftshell.data.deep`).
+        remembered: the file was not read again: it is as it was at an earlier check.
         on_problem: called with every problem that is listed, when it is found; not part of the JSON form.
         characters: part (prompt, answer) → {"edges", "counts", "max", "mean"}.
     """
@@ -58,6 +61,9 @@ class DataReport:
     images: dict[str, int] = field(default_factory=dict)
     images_mark: str = ""
     scores: dict[str, Any] = field(default_factory=dict)
+    remembered: bool = False
+    tokens: dict[str, Any] = field(default_factory=dict)
+    deep: dict[str, Any] = field(default_factory=dict)
     on_problem: Callable[[Problem], None] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -94,23 +100,38 @@ class DataReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the stable JSON form."""
-        names = (
-            "path",
-            "purpose",
-            "rows",
-            "usable",
-            "bad_rows",
-            "format",
-            "columns",
-            "unused",
-            "label_rule",
-            "classes",
-            "thumbs",
-            "pairing",
-            "counts",
-            "characters",
-            "images",
-            "scores",
-        )
         problems = [p.as_json() for p in self.problems]
-        return {"v": 1, **{name: getattr(self, name) for name in names}, "ok": self.ok, "problems": problems}
+        facts = {name: getattr(self, name) for name in _JSON_NAMES}
+        return {"v": 1, **facts, "ok": self.ok, "remembered": self.remembered, "problems": problems}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> DataReport:
+        """Rebuild a report from `as_json` output.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        problems = [Problem.from_json(p) for p in data["problems"]]
+        return cls(**{name: data[name] for name in _JSON_NAMES}, problems=problems)
+
+
+_JSON_NAMES = (
+    "path",
+    "purpose",
+    "rows",
+    "usable",
+    "bad_rows",
+    "format",
+    "columns",
+    "unused",
+    "label_rule",
+    "classes",
+    "thumbs",
+    "pairing",
+    "counts",
+    "characters",
+    "tokens",
+    "images",
+    "scores",
+    "deep",
+)

@@ -61,7 +61,14 @@ _FOREIGN = (
     (b"\x80\x04\x95", "pickle"),
     (b"\x89HDF", "HDF5"),
     (b"\xd0\xcf\x11\xe0", "Excel"),
+    (b"<!DOCTYPE", "HTML"),
+    (b"<!doctype", "HTML"),
+    (b"<html", "HTML"),
+    (b"<?xml", "XML"),
 )
+_LFS = b"version https://git-lfs.github.com/spec/"
+# Sixteen bits a character, as Windows writes text: every other byte of plain text is zero.
+_WIDE = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 _HEAD_BYTES = 1 << 16
 _DELIMITERS = (",", "\t", ";", "|")
 _HEADER_CELL_CHARS = 80  # a longer first cell is a sentence, not the name of a column
@@ -259,7 +266,7 @@ def kind_of(path: Path, report: Report) -> str | None:
     """Return how a file is read, by its first bytes and then by its name; None after a reported problem."""
     try:
         with path.open("rb") as file:
-            raw = file.read(16)
+            raw = file.read(64)
         if raw.startswith(b"PAR1"):
             return "parquet"
         if raw.startswith(b"ARROW1"):
@@ -267,6 +274,13 @@ def kind_of(path: Path, report: Report) -> str | None:
         named = name_kind(path)
         if named in ("parquet", "arrow"):
             return named
+        if raw.startswith(_LFS):
+            report(Problem("detect.lfs_pointer", {"path": str(path)}, file=str(path), line=1))
+            return None
+        if (wide := _wide_text(raw)) is not None:
+            values = {"bytes": " ".join(f"{byte:02x}" for byte in raw[:4]), "guess": wide}
+            report(Problem("data.encoding", values, file=str(path), line=1, column=1))
+            return None
         if (what := next((what for mark, what in _FOREIGN if raw.startswith(mark)), None)) is not None:
             report(Problem("detect.foreign", {"path": str(path), "what": what}, file=str(path)))
             return None
@@ -283,6 +297,17 @@ def kind_of(path: Path, report: Report) -> str | None:
                   "text": shown(head[:60].decode("utf-8", "replace"))}
         report(Problem("data.unknown_type", values, file=str(path)))
     return found
+
+
+def _wide_text(raw: bytes) -> str | None:
+    """Return the name of an encoding with two bytes a character; None for what reads as UTF-8 may."""
+    for mark, name in _WIDE:
+        if raw.startswith(mark):
+            return name
+    start = raw[:16]
+    if len(start) >= 4 and not any(start[1::2]) and all(start[::2]):
+        return "UTF-16LE"
+    return "UTF-16BE" if len(start) >= 4 and not any(start[::2]) and all(start[1::2]) else None
 
 
 def head_of(path: Path) -> bytes:

@@ -68,6 +68,8 @@ def turns_of(value: Any, column: str, role: str) -> list[Turn]:
     """
     if isinstance(value, str):
         inner = _encoded_turns(value)
+        if inner is None and value.startswith("[{'") and ("'role':" in value or "'from':" in value):
+            raise BadRow("detect.python_turns", column, value=shown(value))
         return [{"role": role, "content": value}] if inner is None else turns_of(inner, column, role)
     if isinstance(value, dict):
         return turns_of(value["messages"], column, role) if _wraps(value) else _turns(value, column, 1)

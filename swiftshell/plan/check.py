@@ -12,7 +12,8 @@ from swiftshell.machine import disk as disk_facts
 from swiftshell.plan.board import Board
 from swiftshell.plan.model import PlanInput, PlanStep
 
-PURPOSES = {"sft": "sft", "kto": "kto", "dpo": "dpo", "audit": "kto", "infer": "prompts", "evaluate": "heldout"}
+PURPOSES = {"sft": "sft", "kto": "kto", "dpo": "dpo", "audit": "kto", "score": "heldout", "infer": "prompts",
+            "evaluate": "heldout"}
 _LEARNS = ("sft", "kto", "dpo")
 _CHARACTERS_PER_TOKEN = 3.0  # between English (about 4) and Chinese (about 1.5)
 _DISK_FLOOR_GIB = 0.2  # below this, even logs and checkpoints of a tiny run are at risk
@@ -28,6 +29,8 @@ def references(step: PlanStep, board: Board) -> Iterable[Problem]:
         return
     reference, policy = step.inputs["reference"][0], step.inputs["policy"][0]
     yield from _vocabularies(policy, reference)
+    if step.stage == "score":  # measures a distance; nothing is trained against it
+        return
     ref_id, policy_id = _identity(reference), _identity(policy)
     made_by = _stage_of(reference, board)
     recorded = _recorded_reference(policy, board)  # a merged KTO model still names the SFT model it was held against

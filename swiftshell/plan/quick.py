@@ -203,6 +203,27 @@ def _audit(b: _Builder) -> None:
     b.params.update({name: value for name, value in suited.items() if name != "num_train_epochs"})
 
 
+def _score(b: _Builder) -> None:
+    """Score answers with the newest model; the implicit reward needs a policy that has left its reference."""
+    given = b.options.policy or b.options.model
+    by_reward = "implicit_reward" in b.options.params.get("scorers", ()) or bool(b.options.reference)
+    if given:
+        b.named("policy", given)
+    elif by_reward:
+        trained = next((e for e in b.board.entries if e.stage in ("kto", "dpo") and e.lineage == b.lineage), None)
+        if trained is None:
+            raise fail("score.no_policy")
+        b.entry("policy", trained, "plan.why_newest_model", stage=trained.stage)
+    else:
+        model = newest_model(b.board, b.lineage)
+        if model is None:
+            raise fail("plan.nothing_downloaded", stage="score")
+        b.entry("policy", model, "plan.why_newest_model", stage=model.stage)
+    if by_reward:
+        _reference(b)
+    b.dataset("rows", b.options.data, "kto")
+
+
 def _continue(b: _Builder) -> None:
     last = _last_round(b)
     if last is None:
@@ -358,7 +379,7 @@ def chain_of(board: Board, lineage: str) -> list[Entry]:
 
 _CHOOSE: Mapping[str, Callable[[_Builder], None]] = {
     "download": _download, "sft": _sft, "kto": _preference, "dpo": _preference, "merge": _merge, "infer": _infer,
-    "serve": _infer, "quantize": _quantize, "evaluate": _evaluate, "audit": _audit,
+    "serve": _infer, "quantize": _quantize, "evaluate": _evaluate, "audit": _audit, "score": _score,
 }
 
 

@@ -178,7 +178,8 @@ def _below(facts: Json, report: Json | None, unicode: bool) -> list[str]:
         for slot, path in _last_outputs(facts).items()
     ]
     if facts.get("status") == "over" and facts.get("result") != "succeeded":
-        lines.append(t("render.resume", run=facts.get("run", "")))
+        refused = any(s.get("result") == "failed" and s.get("outputs") for s in facts["steps"])
+        lines.append(t("render.set_aside") if refused else t("render.resume", run=facts.get("run", "")))
     return lines
 
 
