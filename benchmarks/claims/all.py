@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.claims import (
+    audit,
     batches,
     common,
     guard,
@@ -28,7 +29,7 @@ from benchmarks.claims import (
 
 CLAIMS = {
     m.CLAIM.name: m.CLAIM
-    for m in (kto_lifts, wrong_reference, imbalance, noise, guard, soft_labels, batches, nf4)
+    for m in (kto_lifts, wrong_reference, imbalance, noise, audit, guard, soft_labels, batches, nf4)
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CLAIMS = ("kto_lifts", "imbalance", "noise", "guard", "wrong_reference", "soft_labels", "batches", "nf4")
+CLAIMS = ("kto_lifts", "imbalance", "noise", "audit", "guard", "wrong_reference", "soft_labels", "batches", "nf4")
 SHARES = ("desirable_share", "reward_auc", "preference_auc", "precision", "recall", "caught")
 
 
