@@ -121,6 +121,9 @@ _PROMPT_OF_FORMAT = {
 }
 # Beside a column of one picture a row, `text` is its caption.
 _ONE_PICTURE = ("file_name", "image", "image_path", "img")
+# What makes a row what it is; a column that less than this share of the rows has does not play such a part.
+_CORE = ("messages", "prompt", "completion", "chosen", "rejected", "text")
+_FEW = 0.4
 _HELD_OUT_ONLY = ("reference", "rules", "lang")
 
 
@@ -185,7 +188,10 @@ def detect(
     if problems:
         return None, problems
     names = {**NAMES, **_names_for(rule)}
-    layout = _Choice(present, purpose, mapping, format, names, head).layout()
+    # A stray row of another kind does not decide what the others are.
+    layout = _Choice(present, purpose, mapping, format, names, head, rare=_rare(head, present)).layout()
+    if _missing(layout, purpose):
+        layout = _Choice(present, purpose, mapping, format, names, head).layout()
     missing = _missing(layout, purpose)
     if missing and (nested := inside.columns(head, present)):
         deeper = _Choice(present, purpose, mapping, format, names, head, nested).layout()
@@ -217,6 +223,12 @@ def find_purpose(
     if layout is None:
         return "sft"  # whose complaint names the columns
     return "heldout" if {"reference", "rules"} & set(layout.columns) else "prompts"
+
+
+def _rare(head: Sequence[Mapping[str, Any]], present: Sequence[str]) -> frozenset[str]:
+    """Return the columns that few of the first rows have."""
+    least = len(head) * _FEW
+    return frozenset(name for name in present if sum(row.get(name) is not None for row in head) < least)
 
 
 def _only_asks(layout: Layout, head: Sequence[Mapping[str, Any]]) -> bool:
@@ -272,7 +284,9 @@ class _Choice:
         names: Mapping[str, tuple[str, ...]],
         head: Sequence[Mapping[str, Any]],
         nested: Sequence[str] = (),
+        rare: frozenset[str] = frozenset(),
     ) -> None:
+        self.rare = rare
         self.nested = [name for name in nested if name not in mapping.values()]
         self.purpose, self.format, self.names, self.head = purpose, format, names, head
         self.found = dict(mapping)
@@ -294,17 +308,18 @@ class _Choice:
         if part in self.found:
             return
         for wanted in (*first, *self.names[part]):
-            name = self._free(wanted)
+            name = self._free(wanted, part in _CORE)
             if name is not None and inside.plausible(part, wanted, name, self.head):
                 self.found[part] = name
                 (self.free if name in self.free else self.nested).remove(name)
                 return
 
-    def _free(self, wanted: str) -> str | None:
+    def _free(self, wanted: str, core: bool = False) -> str | None:
         """Return the column of a name that plays no part yet: as it is, in other letters, inside of another."""
-        if wanted in self.free:
+        left_out = self.rare if core else frozenset()
+        if wanted in self.free and wanted not in left_out:
             return wanted
-        same = (name for name in self.free if name.lower() == wanted)
+        same = (name for name in self.free if name.lower() == wanted and name not in left_out)
         return next(same, next((name for name in self.nested if name.lower().endswith(f".{wanted}")), None))
 
     def _pairs(self) -> None:
@@ -320,7 +335,7 @@ class _Choice:
 
     def _question_and_answer(self) -> None:
         found, format_ = self.found, self.format
-        asks = "prompt" in found or _has_prompt_column(found, self.free)
+        asks = "prompt" in found or _has_prompt_column(found, [n for n in self.free if n not in self.rare])
         if format_ in (None, "messages", "sharegpt", "preference") and not asks:
             self._look("messages")
         if "messages" not in found and format_ != "text":

@@ -291,6 +291,10 @@ def kind_of(path: Path, report: Report) -> str | None:
     except ModuleNotFoundError:
         report(Problem("detect.needs_zstandard", {"path": str(path)}, file=str(path)))
         return None
+    if (at := _binary_at(head)) is not None:
+        values = {"path": str(path), "bytes": " ".join(f"{byte:02x}" for byte in head[at : at + 4])}
+        report(Problem("data.binary", values, file=str(path), line=head.count(b"\n", 0, at) + 1))
+        return None
     found = _text_kind(head, named)
     if found is None:
         values = {"path": str(path), "suffix": path.suffix or path.name, "known": " ".join(SUFFIXES),
@@ -308,6 +312,17 @@ def _wide_text(raw: bytes) -> str | None:
     if len(start) >= 4 and not any(start[1::2]) and all(start[::2]):
         return "UTF-16LE"
     return "UTF-16BE" if len(start) >= 4 and not any(start[::2]) and all(start[1::2]) else None
+
+
+def _binary_at(head: bytes) -> int | None:
+    """Return where bytes stop being text, if zero bytes say that they never were; None for text."""
+    if b"\0" not in head:
+        return None
+    try:
+        head[:-4].decode("utf-8")  # the last character may be cut
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
 
 
 def head_of(path: Path) -> bytes:
