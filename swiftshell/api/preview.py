@@ -29,7 +29,7 @@ def speaker_for(workspace: Workspace, model: str | None) -> Speaker:
     Raises:
         SwiftshellError: no such model is on this disk, or it has no tokenizer files.
     """
-    name, folder = _model(workspace, model)
+    name, folder = model_folder(workspace, model)
     return open_speaker(folder, name)
 
 
@@ -68,7 +68,12 @@ def show(path: Path, purpose: Purpose, speaker: Speaker, *, rows: int, **options
     return Shown(shown, report.format or "", report.columns, report.bad_rows)
 
 
-def _model(workspace: Workspace, model: str | None) -> tuple[str, Path]:
+def model_folder(workspace: Workspace, model: str | None) -> tuple[str, Path]:
+    """Return the name and folder of a model: of the board, a folder, the hub's cache; the newest one, or the starter's.
+
+    Raises:
+        SwiftshellError: it is not on this machine.
+    """
     board = boards.read(workspace.runs)
     if model is None:
         lineages = board.lineages()

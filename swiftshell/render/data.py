@@ -9,8 +9,10 @@ from typing import IO, Any
 from swiftshell.i18n import t
 from swiftshell.render import words
 from swiftshell.render.console import has_unicode, open_console
+from swiftshell.render.histogram import Histogram, print_histogram
 
-_BAR_CELLS = 24
+
+_TOLD_SHARE = 0.01  # languages of fewer rows are only counted
 
 
 def print_report(
@@ -41,11 +43,18 @@ def print_report(
     if report.get("counts"):
         counts = sorted(report["counts"].items(), key=lambda item: -item[1])
         facts.add_row(t("render.data.found"), ", ".join(f"{code} × {n}" for code, n in counts))
+    for name, text in more_facts(report):
+        facts.add_row(name, text)
     console.print(facts)
-    for part, histogram in (report.get("characters") or {}).items():
-        _print_histogram(console, t(f"render.data.length_{part}"), histogram, has_unicode(stream))
+    for title, histogram in length_histograms(report):
+        console.print(title)
+        print_histogram(console, histogram, has_unicode(stream))
+    if (scores := score_histogram(report)) is not None:
+        console.print(scores[0])
+        print_histogram(console, scores[1], has_unicode(stream))
     if good:
-        message = t("cli.data_good", path=path, rows=report["rows"], purpose=purpose)
+        key = "scan.good_but" if report.get("counts") else "cli.data_good"
+        message = t(key, path=path, rows=report["rows"], purpose=purpose)
         console.print(message, style="green", soft_wrap=True)
 
 
@@ -84,17 +93,55 @@ def thumbs_words(thumbs: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _print_histogram(console: Any, title: str, histogram: Mapping[str, Any], unicode: bool) -> None:
-    """Print lengths in characters, one bin a line, empty bins at both ends left out."""
-    counts, edges = list(histogram["counts"]), list(histogram["edges"])
-    filled = [i for i, n in enumerate(counts) if n]
-    if not filled:
-        return
-    most = max(counts)
-    mean, longest = words.number(float(histogram["mean"])), words.number(histogram["max"])
-    console.print(t("render.data.lengths", part=title, mean=mean, max=longest))
-    for i in range(filled[0], filled[-1] + 1):
-        upper = f"{edges[i + 1] - 1}" if i + 1 < len(edges) else ""
-        cells = max(1, round(counts[i] / most * _BAR_CELLS)) if counts[i] else 0
-        label = f"{edges[i]}-{upper}"
-        console.print(f"  {label:>11} {('█' if unicode else '#') * cells} {words.number(counts[i])}")
+def length_histograms(report: Mapping[str, Any]) -> list[tuple[str, Histogram]]:
+    """Return lengths with their titles: in tokens where a tokenizer counted them, else in characters."""
+    tokens = report.get("tokens") or {}
+    if tokens:
+        limit = tokens["max_length"] or None
+        name = t("scan.limit", max_length=limit) if limit else ""
+        drawn = Histogram(tokens["edges"], tokens["counts"], limit, name, above=True)
+        return [(t("scan.tokens", model=tokens["model"]), drawn)]
+    found = []
+    for part, lengths in (report.get("characters") or {}).items():
+        mean, longest = words.number(float(lengths["mean"])), words.number(lengths["max"])
+        title = t("render.data.lengths", part=t(f"render.data.length_{part}"), mean=mean, max=longest)
+        found.append((title, Histogram(lengths["edges"], lengths["counts"])))
+    return found
+
+
+def score_histogram(report: Mapping[str, Any]) -> tuple[str, Histogram] | None:
+    """Return the scores of a label column with the threshold that cuts them, if labels are scores."""
+    scores = report.get("scores") or {}
+    if not scores:
+        return None
+    threshold = scores.get("threshold")
+    note = t("scan.no_threshold") if threshold is None else t("scan.threshold", threshold=words.number(threshold))
+    # What the threshold lets through is not beyond a limit: the rule alone is drawn, at the first bin that passes.
+    return f"{t('scan.scores')} ({note})", Histogram(scores["edges"], scores["counts"], threshold, note)
+
+
+def more_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what tokens and a deep look add to the facts, as (name, text)."""
+    found = []
+    if tokens := report.get("tokens"):
+        numbers = {name: words.number(tokens[name]) for name in ("mean", "p50", "p95", "p99", "max")}
+        text = t("scan.tokens_facts", **numbers)
+        if limit := tokens["max_length"]:
+            over = tokens["over"]
+            share = words.percent(over / tokens["texts"])
+            text += "\n" + (t("scan.tokens_over", over=words.number(over), percent=share, max_length=limit) if over
+                            else t("scan.tokens_fit", max_length=limit))
+        found.append((t("scan.tokens_name"), text))
+    deep = report.get("deep") or {}
+    if told := deep.get("language_rows"):
+        named = {**deep["languages"], t("deep.unknown"): deep["language_unknown"]}
+        common = [f"{name} {words.percent(n / told)}" for name, n in named.items() if n / told >= _TOLD_SHARE]
+        rest = told - sum(n for n in named.values() if n / told >= _TOLD_SHARE)
+        common += [t("deep.other_languages", rows=words.number(rest))] if rest else []
+        found.append((t("deep.languages"), t("deep.languages_of", mix=", ".join(common), rows=words.number(told))))
+    if "near_duplicates" in deep:
+        near = {"number": words.number(deep["near_duplicates"]), "short": words.number(deep["too_short_to_compare"])}
+        found.append((t("deep.near"), t("deep.near_of", **near)))
+    if other := deep.get("against"):
+        found.append((t("deep.against"), t("deep.against_of", path=other["path"], rows=words.number(other["rows"]))))
+    return found

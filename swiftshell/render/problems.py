@@ -11,7 +11,7 @@ from swiftshell.errors import Problem
 from swiftshell.i18n import hint_of, place, t, what
 from swiftshell.render.console import can_colour
 
-_SHOWN = {"error": 10, "warning": 3, "note": 3}  # of every kind; warnings must not bury what they come with
+SHOWN = {"error": 10, "warning": 3, "note": 3}  # of every kind; warnings must not bury what they come with
 _COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"}
 _RESET, _DIM = "\x1b[0m", "\x1b[2m"
 _ORDER = {"note": 0, "warning": 1, "error": 2}
@@ -38,7 +38,7 @@ def lines(problems: list[Problem], *, colour: bool = False) -> list[str]:
             groups.setdefault((_ORDER[problem.severity], problem.code), []).append(problem)
     out: list[str] = []
     for (_, code), group in sorted(groups.items(), key=lambda item: item[0][0]):
-        most = _SHOWN[group[0].severity]
+        most = SHOWN[group[0].severity]
         shown = group if len(group) == most + 1 else group[:most]
         for problem, following in zip(shown, [*shown[1:], None], strict=True):
             out += _lines(problem, following, colour)
