@@ -101,7 +101,7 @@ def _said(rows: Iterator[dict[str, Any]], log: FeedbackLog) -> Iterator[dict[str
     if empty:
         report = log.report
         raise fail("logs.nothing_said", path=report.path, rows=report.rows, ties=report.ties, outside=report.outside,
-                   rules=len(log.signals))  # fmt: skip
+                   rules=log.rules)  # fmt: skip
 
 
 def _has_pairs(path: Path, columns: Mapping[str, str]) -> bool:

@@ -122,7 +122,7 @@ def _may_send(args: argparse.Namespace, scoring: Scoring) -> bool:
     """
     facts, judge = scoring.file.facts, scoring.judge
     assert judge is not None
-    values = {"rows": facts.answers, "characters": 2 * facts.characters, "host": judge.endpoint.host}
+    values: dict[str, Any] = {"rows": facts.answers, "characters": 2 * facts.characters, "host": judge.endpoint.host}
     if args.yes:
         return True
     if not can_prompt(args):

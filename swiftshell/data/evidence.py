@@ -8,7 +8,7 @@ The probability is the sigmoid of the verdicts' summed log-odds: one alone gives
 disagree one half, which is no verdict. The weight says what kind of evidence it is: that of the strongest verdict on the
 winning side (1 for a thumb, 0.3 for behaviour), so that a hundred copies never become a thumb.
 
-About 100 bytes a verdict are kept, and no text.
+Some hundred bytes a verdict are kept, and no text.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ import hashlib
 import itertools
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +26,8 @@ from swiftshell.data.detect import Layout, detect, present_columns
 from swiftshell.data.dwell import Dwell
 from swiftshell.data.evidence import Caps, Decision, Ledger, Verdict
 from swiftshell.data.expression import names_in, value_of
-from swiftshell.data.log_report import Contribution, LogReport
+from swiftshell.data.jury import Jury, Opinion
+from swiftshell.data.log_report import LogReport
 from swiftshell.data.read import read_rows
 from swiftshell.data.row import BadRow, Row, text_of
 from swiftshell.data.signals import DWELL_ADJUSTED, DWELL_Z, EXPLICIT_WEIGHT, Signal, suggested
@@ -48,9 +48,7 @@ _DERIVED = (DWELL_Z, DWELL_ADJUSTED)
 _LISTED = 20
 _EXPOSURE_LIMIT = 5.0
 _SAMPLE = 200
-_COMPARED_WORDS = 2000
-_LEAST_CHANGE = 0.1
-_EDIT = "edited"
+_KEPT = 200  # faults remembered one by one; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,6 @@ class _Impression:
     exposure: float
 
 
-_Told = tuple[Verdict, list[str]]  # a verdict, and the names of the rules behind it
-
-
 class FeedbackLog:
     """Read one log; `rows()` yields what it comes to, and `report` says how."""
 
@@ -104,12 +99,11 @@ class FeedbackLog:
         self._newest = 0.0
         self._parts: dict[str, str] = {}
         self._layout, self._names, self._values = self._look()
-        self.signals = self._rules()
+        self._jury = Jury(self._rules())
         self._window = (
             edge(options.since, self._newest, "--since"),
             edge(options.until, self._newest, "--until"),
         )
-        self._by_rule = [Contribution() for _ in self.signals]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one KTO row for every answer with a verdict, in the order of the log.
@@ -125,7 +119,12 @@ class FeedbackLog:
             for key, data in self._answers(seen):
                 decision = left.pop(key, None)
                 if decision is not None:
-                    yield _output(seen.row, data, decision, said[key])
+                    yield _output(seen.row, data, decision, self._jury.names(said[key]))
+
+    @property
+    def rules(self) -> int:
+        """Return how many rules there are."""
+        return len(self._jury.signals)
 
     # --- the three passes ---
 
@@ -136,29 +135,38 @@ class FeedbackLog:
             SwiftshellError: there are no prompts and answers in it.
         """
         faults: list[Problem] = []
-        source = read_rows(self._path, faults.append)
-        head = list(itertools.islice(source, _SAMPLE))
+        head = list(itertools.islice(read_rows(self._path, faults.append), _SAMPLE))
         if not head:
-            raise SwiftshellError(
-                faults or [Problem("data.empty", {"path": str(self._path)}, file=str(self._path))]
-            )
+            empty = Problem("data.empty", {"path": str(self._path)}, file=str(self._path))
+            raise SwiftshellError(faults or [empty])
         present = present_columns(row.data for row in head)
         layout = self._find(present)
+        names, values = self._survey(layout)
+        if late := [n for n in values if n not in present and "." not in n and self._is_part(n)]:
+            layout = self._find(
+                [*present, *late]
+            )  # edits and the like are rare: the first rows may have none
+            names, values = self._survey(layout)
+        return layout, names, values
+
+    def _is_part(self, name: str) -> bool:
+        return any(name in known and part not in self._parts for part, known in PARTS.items())
+
+    def _survey(self, layout: Layout) -> tuple[dict[str, None], dict[str, list[Any]]]:
+        """Go through the whole log: names of columns with some of their values, dwell over length, the newest entry."""
+        self._converter = Converter(layout, "kto", lambda *_, **__: None)
+        self._dwell = Dwell()
         names: dict[str, None] = {}
         values: dict[str, list[Any]] = {}
-        shapes: set[tuple[str, ...]] = set()
-        self._converter = Converter(layout, "kto", lambda *_, **__: None)
-        for row in itertools.chain(head, source):
-            shape = tuple(row.data)
-            if shape not in shapes or len(shapes) < 50:
-                shapes.add(shape)
-                for name in names_in(row.data):
+        for row in read_rows(self._path, lambda _: None):
+            for name in names_in(row.data):
+                held = values.get(name)
+                if held is None or len(held) < _SAMPLE:
                     names[name] = None
-                    value = value_of(row.data, name)
-                    if value is not None and len(held := values.setdefault(name, [])) < _SAMPLE:
-                        held.append(value)
+                    if (value := value_of(row.data, name)) is not None:
+                        values.setdefault(name, []).append(value)
             self._measure(row)
-        return layout, names, values
+        return names, values
 
     def _find(self, present: list[str]) -> Layout:
         own = {part: name for part, name in self._options.columns.items() if part in PARTS}
@@ -171,9 +179,9 @@ class FeedbackLog:
                     Problem(code, values, file=str(self._path), field_name=f"columns.{part}")
                 )
         for part, known in PARTS.items():
-            name = own.get(part) or next((n for n in known if n in present), None)
-            if name is not None:
-                self._parts[part] = name
+            found = own.get(part) or next((n for n in known if n in present), None)
+            if found is not None:
+                self._parts[part] = found
         others = {part: name for part, name in self._options.columns.items() if part not in PARTS}
         free = [n for n in present if n not in self._parts.values()]
         layout, problems = detect(free, "sft", columns=others)
@@ -209,11 +217,11 @@ class FeedbackLog:
     def _seconds(self, data: Mapping[str, Any]) -> float | None:
         name = self._parts.get("dwell")
         value = value_of(data, name) if name else None
+        if name is None or value is None or value == "":
+            return None
         try:
-            seconds = float(value) / (1000.0 if name and name.endswith("_ms") else 1.0)
+            seconds = float(value) / (1000.0 if name.endswith("_ms") else 1.0)
         except (TypeError, ValueError):
-            if value is None or value == "":
-                return None
             raise BadRow(
                 "logs.not_number", name, text=name, value=str(value)[:60], type=type(value).__name__
             ) from None
@@ -250,73 +258,45 @@ class FeedbackLog:
             raise SwiftshellError(problems)
         return list(self._options.signals)
 
-    def _listen(self) -> tuple[Ledger, dict[bytes, Counter[str]]]:
-        ledger, said = Ledger(), dict[bytes, Counter[str]]()
+    def _listen(self) -> tuple[Ledger, dict[bytes, int]]:
+        """Return all verdicts, and the bits of the rules behind those on each answer."""
+        ledger, said = Ledger(), dict[bytes, int]()
         for seen in self._impressions(counting=True):
             try:
-                fired = [n for n, signal in enumerate(self.signals) if signal.test.holds(seen.seen)]
+                own = self._jury.hear(seen.seen)
             except BadRow as bad:
                 self._complain(seen.row, bad)
                 continue
-            verdicts = self._verdicts(seen, fired)
-            for verdict, names in verdicts:
-                ledger.add(verdict)
-                said.setdefault(verdict.answer, Counter()).update(names)
-            self.report.no_verdict += not verdicts
-        self.report.bad_rows = len({(p.file, p.row) for p in self._bad})
+            opinions = list(self._opinions(seen, own))
+            for answer, opinion in opinions:
+                ledger.add(
+                    Verdict(
+                        answer,
+                        seen.user,
+                        opinion.desirable,
+                        opinion.weight,
+                        opinion.explicit,
+                        seen.at,
+                        seen.exposure,
+                    )
+                )
+                said[answer] = said.get(answer, 0) | opinion.rules
+            self.report.no_verdict += not opinions
         self.report.problems = self._bad
         if self.report.bad_rows > self._options.drop_budget:
-            raise SwiftshellError(_first(self._bad))
+            raise SwiftshellError(_first(self._bad, self.report.bad_rows))
         return ledger, said
 
-    def _verdicts(self, seen: _Impression, fired: Sequence[int]) -> list[_Told]:
-        """Return what an impression says: of its answer, and of the edited one if it was edited."""
-        own = self._own_verdict(seen, fired)
+    def _opinions(self, seen: _Impression, own: Opinion | None) -> Iterator[tuple[bytes, Opinion]]:
+        """Yield what an impression says: of its answer, and of the edited one if it was edited."""
         if not seen.edited:
-            return [own] if own else []
+            if own is not None:
+                yield seen.key, own
+            return
         self.report.edits += 1
-        better, (_, data) = self._edited(seen), (seen.key, seen.data)
-        # The more was changed, the less was the original what was wanted; a thumb on it counts beside that.
-        signed = -EXPLICIT_WEIGHT * _changed(_text(data), seen.edited)
-        names = [_EDIT]
-        if own is not None and own[0].explicit:
-            signed += own[0].weight if own[0].desirable else -own[0].weight
-            names += own[1]
-        original = Verdict(
-            seen.key, seen.user, signed > 0, min(EXPLICIT_WEIGHT, abs(signed)), True, seen.at, seen.exposure
-        )
-        edited = Verdict(better[0], seen.user, True, EXPLICIT_WEIGHT, True, seen.at, seen.exposure)
-        return [(edited, [_EDIT]), *([(original, names)] if original.weight > 0 else [])]
-
-    def _own_verdict(self, seen: _Impression, fired: Sequence[int]) -> _Told | None:
-        """Return what the rules say of the answer as it was shown, if anything.
-
-        Explicit rules silence the others. The heavier side wins; at equal weight it is "undesirable", because a wrong
-        desirable row harms more than a missing one.
-        """
-        for n in fired:
-            self._by_rule[n].fired += 1
-            self._by_rule[n].alone += len(fired) == 1
-        meant = [n for n in fired if self.signals[n].explicit]
-        heard = meant or fired
-        if not heard:
-            return None
-        best = {side: max((self.signals[n].weight for n in heard if self.signals[n].desirable is side), default=0.0)
-                for side in (True, False)}  # fmt: skip
-        label = best[True] > best[False]
-        carrier = next(
-            n for n in heard if self.signals[n].desirable is label and self.signals[n].weight == best[label]
-        )
-        for n in fired:
-            mine = self._by_rule[n]
-            mine.counted += n == carrier
-            mine.weight += best[label] if n == carrier else 0.0
-            mine.overruled += n not in heard or self.signals[n].desirable is not label
-            if meant and not self.signals[n].explicit:
-                mine.compared += 1
-                mine.agrees += self.signals[n].desirable is label
-        names = [self.signals[n].title for n in heard if self.signals[n].desirable is label]
-        return Verdict(seen.key, seen.user, label, best[label], bool(meant), seen.at, seen.exposure), names
+        yield self._edited(seen)[0], Opinion(True, EXPLICIT_WEIGHT, True, 1)
+        if (original := self._jury.of_edit(own, _text(seen.data), seen.edited)) is not None:
+            yield seen.key, original
 
     # --- rows ---
 
@@ -377,13 +357,18 @@ class FeedbackLog:
             yield self._edited(seen)
 
     def _complain(self, row: Row, bad: BadRow) -> None:
+        self.report.bad_rows += 1
+        if len(self._bad) >= _KEPT:
+            return
         self._bad.append(
             Problem(bad.code, dict(bad.values), row.file, row.line, None, row.number, bad.field_name)
         )
 
     def _fault(self, problem: Problem) -> None:
         self.report.rows += problem.row is not None
-        self._bad.append(problem)
+        self.report.bad_rows += 1
+        if len(self._bad) < _KEPT:
+            self._bad.append(problem)
 
     def _tell(self, ledger: Ledger, decided: Mapping[bytes, Decision | None], caps: Caps) -> None:
         report = self.report
@@ -395,19 +380,16 @@ class FeedbackLog:
         report.cap = None if math.isinf(caps.cap) else round(caps.cap, 3)
         report.capped = [{"user": user, "weight": round(weight, 3), "verdicts": number}
                          for user, (weight, number) in sorted(caps.users.items(), key=lambda e: -e[1][0])]  # fmt: skip
-        for signal, found in zip(self.signals, self._by_rule, strict=True):
-            report.rules.append({"rule": signal.title, "test": signal.test.text, "desirable": signal.desirable,
-                                 "explicit": signal.explicit, "rule_weight": signal.weight, **vars(found),
-                                 "weight": round(found.weight, 3)})  # fmt: skip
+        report.rules = self._jury.as_json()
         if "dwell" in self._parts:
             report.dwell = {"rows": self._dwell.rows, "bounces": self._dwell.bounces, "idle": self._dwell.idle,
                             "slope": round(self._dwell.slope, 3), "correlation": round(self._dwell.correlation, 3)}  # fmt: skip
 
 
-def _output(row: Row, data: Mapping[str, Any], decision: Decision, said: Counter[str]) -> dict[str, Any]:
+def _output(row: Row, data: Mapping[str, Any], decision: Decision, said: list[str]) -> dict[str, Any]:
     found = {**data, "label": decision.label, "probability": decision.probability, "weight": decision.weight,
              "verdicts": decision.verdicts, "users": decision.users, "explicit": decision.explicit,
-             "signals": dict(said.most_common()), "source_row": row.number, "source_file": Path(row.file).name}  # fmt: skip
+             "signals": said, "source_row": row.number, "source_file": Path(row.file).name}  # fmt: skip
     if decision.last:
         found |= {"first_seen": _iso(decision.first), "last_seen": _iso(decision.last)}
     return found
@@ -430,15 +412,6 @@ def _exposure(value: Any, column: str | None) -> float:
     return min(_EXPOSURE_LIMIT, 1.0 / probability)
 
 
-def _changed(original: str, edited: str) -> float:
-    """Return the share of an answer's words that an edit changed, 0.1 at least."""
-    a, b = original.split()[:_COMPARED_WORDS], edited.split()[:_COMPARED_WORDS]
-    if len(a) < 4 and len(b) < 4:  # a language without spaces
-        a, b = list(original[:_COMPARED_WORDS]), list(edited[:_COMPARED_WORDS])
-    same = difflib.SequenceMatcher(None, a, b, autojunk=False).ratio()
-    return max(_LEAST_CHANGE, 1.0 - same)
-
-
 def _text(data: Mapping[str, Any]) -> str:
     return text_of(data["completion"][-1]["content"])
 
@@ -453,7 +426,7 @@ def _digest(data: Mapping[str, Any]) -> bytes:
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
-def _first(problems: Sequence[Problem]) -> list[Problem]:
-    more = len(problems) - _LISTED
+def _first(problems: Sequence[Problem], total: int) -> list[Problem]:
+    more = total - min(_LISTED, len(problems))
     tail = [Problem("logs.more_bad_rows", {"more": more}, file=problems[0].file)] if more > 0 else []
     return [*problems[:_LISTED], *tail]

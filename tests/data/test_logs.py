@@ -410,3 +410,9 @@ def test_csv_logs_and_everything_in_chinese(tmp_path: Path, write: Write) -> Non
     assert [
         json.loads(x)["label"] for x in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()
     ] == [True, False]
+
+
+def test_a_column_that_comes_late_is_found(write: Write) -> None:
+    plain = [shown(f"answer number {i}", query=str(i), copied=True) for i in range(300)]
+    rows = made(write([*plain, shown("all of this was wrong", query="x", edited_answer="now it is quite right")]))
+    assert [r["label"] for r in rows[-2:]] == [False, True]
