@@ -32,9 +32,10 @@ from benchmarks.claims.common import Claim, Lab, Made, Row, Scores
 
 SHARE = 0.3  # of the positives that are wrong
 GOOD, BAD = 240, 480
-STORY_ROWS, SFT_ROWS, HELD_OUT_ROWS = 900, 400, 400
+STORY_ROWS, SFT_ROWS, HELD_OUT_ROWS = 480, 400, 400
 MATHS_ROWS = 900
 EPOCHS = 2.0
+UNTRAINED = ["conflicts", "rules", "text", "reference", "hidden"]  # detectors that train no policy
 
 
 def measure(lab: Lab, seed: int) -> dict[str, Scores]:
@@ -89,7 +90,7 @@ def _on_stories(lab: Lab, seed: int, real: stories.Stories) -> dict[str, Scores]
 
 
 def _on_arithmetic(lab: Lab, seed: int) -> dict[str, Scores]:
-    """Audit right and wrong solutions; nothing is trained on them, as the starter's model could not learn from it."""
+    """Audit right and wrong solutions; no policy is trained on them, as the starter's model could not learn from it."""
     rows = arithmetic()
     if rows is None:
         return {}
@@ -98,7 +99,12 @@ def _on_arithmetic(lab: Lab, seed: int) -> dict[str, Scores]:
         : 120 if lab.quick else MATHS_ROWS
     ]
     raw = spoiled([{k: r[k] for k in ("prompt", "completion", "label")} for r in chosen], seed)
-    settings = {**common.kto_settings(lab.quick), "max_length": 512, "drop_budget": len(raw) // 4}
+    settings = {
+        **common.kto_settings(lab.quick),
+        "max_length": 512,
+        "drop_budget": len(raw) // 4,
+        "detectors": UNTRAINED,
+    }
     audited, _ = audit(lab, seed, raw, lab.sft(seed), settings)
     return {"arithmetic_audited": audited}
 
@@ -130,9 +136,7 @@ def audit(
     lab: Lab, seed: int, rows: Sequence[Row], sft: Made, kto: dict[str, Any]
 ) -> tuple[Scores, list[Row]]:
     """Run the stage; return how right it is, and the rows that it leaves."""
-    params = {**kto, "num_train_epochs": EPOCHS}
-    if lab.quick:  # a smoke test asks every detector that trains nothing
-        params["detectors"] = ["conflicts", "rules", "text", "reference", "hidden"]
+    params = {**kto, "num_train_epochs": EPOCHS, **({"detectors": UNTRAINED} if lab.quick else {})}
     inputs = {
         "policy": common.model(sft.out("adapter")),
         "train_data": common.dataset(lab.data("audit", rows)),

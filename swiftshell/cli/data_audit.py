@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from swiftshell.cli.data_review import existing
 from swiftshell.cli.output import can_prompt, confirm, render_plan, submit_and_follow
 from swiftshell.cli.run import pair
 from swiftshell.errors import EXIT_INTERRUPTED, fail
@@ -48,11 +47,10 @@ def run(args: argparse.Namespace) -> Result[Any]:
     from swiftshell.plan.quick import Options
     from swiftshell.run.workspace import open_workspace
 
-    path = existing(args.path, "FILE")
     out = None if args.out is None else _free(Path(args.out).expanduser())
     options = Options(
         policy=args.policy,
-        data=str(path),
+        data=args.path,
         lineage=args.lineage,
         seed=args.seed,
         columns=dict(pair(c, "--column") for c in args.columns),
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> Result[Any]:
             print(t("cli.not_started"), file=sys.stderr)
             return Result({"started": False}, exit_code=EXIT_INTERRUPTED)
     result = submit_and_follow(plan, args, detach=args.detach)
-    _finish(result, path, out, as_json=args.json)
+    _finish(result, args.path, out, as_json=args.json)
     return result
 
 
@@ -82,7 +80,7 @@ def _free(out: Path) -> Path:
     return out
 
 
-def _finish(result: Result[Any], path: Path, out: Path | None, *, as_json: bool) -> None:
+def _finish(result: Result[Any], data: str, out: Path | None, *, as_json: bool) -> None:
     """Print the findings of a step that succeeded, and copy the cleaned rows where they are wanted."""
     from swiftshell.run.files import read_json_or_none
 
@@ -98,4 +96,4 @@ def _finish(result: Result[Any], path: Path, out: Path | None, *, as_json: bool)
     if found is not None and not as_json:
         from swiftshell.render.audit import print_audit
 
-        print_audit(found, path=path, cleaned=out or cleaned)
+        print_audit(found, data=data, cleaned=out or cleaned)

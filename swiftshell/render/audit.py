@@ -15,7 +15,7 @@ from swiftshell.render.review import harmless
 _LINES = 10
 
 
-def print_audit(found: Mapping[str, Any], *, path: Path, cleaned: Path) -> None:
+def print_audit(found: Mapping[str, Any], *, data: str, cleaned: Path) -> None:
     """Print the report of `swiftshell.engines.noise_audit`."""
     console = open_console(sys.stdout)
     print(t("audit.head", **{k: found[k] for k in ("rows", "desirable", "undesirable")}))
@@ -41,7 +41,7 @@ def print_audit(found: Mapping[str, Any], *, path: Path, cleaned: Path) -> None:
         print(t("audit.doubtful"))
     for row in doubtful:
         print("  " + doubtful_line(row))
-    print(t("audit.then", path=str(path), cleaned=str(cleaned)))
+    print(t("audit.then", path=data, cleaned=str(cleaned)))
 
 
 def doubtful_line(row: Mapping[str, Any]) -> str:

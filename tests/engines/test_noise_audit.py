@@ -295,3 +295,36 @@ def test_probes_never_see_the_label_they_judge() -> None:
     labels = np.array([rng.random() < 0.5 for _ in texts])
     folds = probes.fold_of(texts, labels, 5)
     assert abs(numbers.auc(probes.text_scores(texts, labels, folds), labels).value - 0.5) < 0.12
+
+
+# ------------------------------------------------------------------------------------------------- by command
+
+
+def test_one_command_audits_and_the_review_finds_it(workspace: Path) -> None:
+    from swiftshell.api.reviews import newest_audit, open_review
+    from swiftshell.run.workspace import open_workspace
+    from tests.cli.support import as_json, swiftshell
+
+    path = write_jsonl(workspace / "town.jsonl", town_rows(3, 120, 200, 50))
+    before = path.read_bytes()
+    refused = swiftshell("data", "audit", "town.jsonl", cwd=workspace)
+    assert (refused.returncode, "--yes" in refused.stderr) == (2, True)
+    done = swiftshell("data", "audit", "town.jsonl", "--yes", "-o", "clean.jsonl", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    assert "Wrong among those called desirable" in done.stdout
+    assert "swiftshell data review town.jsonl" in done.stdout
+    assert path.read_bytes() == before
+    again = swiftshell("data", "audit", "town.jsonl", "--yes", "--json", cwd=workspace)
+    summary = as_json(again)["data"]["steps"][0]
+    assert summary["restored_from"], "the same rows and settings are the same work"
+    taken = swiftshell("data", "audit", "town.jsonl", "--yes", "-o", "clean.jsonl", cwd=workspace)
+    assert (taken.returncode, "review.out_exists" in taken.stderr) == (2, True)
+    place = open_workspace(workspace, create=False)
+    assert newest_audit(place, path) is not None
+    assert newest_audit(place, workspace / "clean.jsonl") is None
+    first = open_review(place, path, by="anna").here
+    assert first is not None
+    assert first.item.doubt is not None
+    assert first.item.doubt.reason.startswith("audit.reason.")
+    cleaned = load_rows(workspace / "clean.jsonl", "kto")
+    assert len(cleaned) < 320

@@ -71,7 +71,7 @@ def _audit(session: Session, path: Path) -> None:
     if found is not None:
         from swiftshell.render.audit import print_audit
 
-        print_audit(found.facts, path=path, cleaned=found.cleaned)
+        print_audit(found.facts, data=str(path), cleaned=found.cleaned)
         prompts.pause(t("review.menu_audited"))
 
 
