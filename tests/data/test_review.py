@@ -181,7 +181,7 @@ def test_without_an_audit_contradictions_and_scores_speak(tmp_path: Path) -> Non
     assert first.rows == (9,)
     assert first.doubt is not None
     assert first.doubt.reason == "audit.reason.scores"
-    assert set(first.scores) == {"rouge"}, "a score that does not go along with the labels is no evidence"
+    assert set(first.scores) == {"rouge", "noise"}, "all are shown; the one that says nothing of labels is no evidence"
 
 
 def test_near_copies_come_once_and_the_others_last(tmp_path: Path) -> None:

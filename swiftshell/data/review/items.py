@@ -114,7 +114,11 @@ def _item(digest: str, group: Sequence[Row], audit: Mapping[str, Doubt], columns
     label = None if 2 * good == len(labels) else 2 * good > len(labels)
     weights = [float(row.data.get("weight", 1.0)) for row in group]
     conflict = 0 < good < len(labels)
-    scores = {c.name: float(first.extra[c.column]) for c in columns if _is_number(first.extra.get(c.column))}
+    scores = {
+        name.removeprefix(_SCORE): float(value)
+        for name, value in first.extra.items()
+        if name.startswith(_SCORE) and _is_number(value)
+    }
     known = audit.get((digest, label)) if label is not None else None
     doubt = known or _plain_doubt(first, label, good / len(labels), columns)
     return Item(
@@ -150,7 +154,6 @@ def _plain_doubt(row: Row, label: bool | None, share: float, columns: Sequence[_
 class _Column:
     """A column of scores that goes along with the labels: its sorted values, and by how much it beats chance."""
 
-    name: str
     column: str
     values: Sequence[float]
     telling: float
@@ -171,7 +174,7 @@ def _telling_scores(rows: Sequence[Row]) -> list[_Column]:
         ]
         auc = _auc(scored)
         if auc is not None and auc >= _TELLING_AUC:
-            found.append(_Column(name.removeprefix(_SCORE), name, sorted(v for v, _ in scored), auc - 0.5))
+            found.append(_Column(name, sorted(v for v, _ in scored), auc - 0.5))
     return found
 
 
