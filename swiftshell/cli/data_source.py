@@ -25,12 +25,16 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def source_path(args: argparse.Namespace) -> Path:
-    """Return the path that was named.
+    """Return the path that was named; what a hub has is fetched first.
 
     Raises:
-        SwiftshellError: there is nothing there.
+        SwiftshellError: there is nothing there, or it cannot be fetched.
     """
+    from swiftshell.cli.data_fetch import SCHEMES, fetch
     from swiftshell.data.sources import exists
+
+    if args.path.startswith(SCHEMES):
+        return fetch(args, args.path)
 
     path = Path(args.path).expanduser()
     if not exists(path):

@@ -131,8 +131,9 @@ def _of_pattern(path: Path, report: Report, split: str | None) -> list[Path]:
         named = sorted(_matches(path))
     except (ValueError, IndexError):  # "**" inside of a name
         named = []
-    found = [f for p in named for f in (_in_folder(p) if p.is_dir() else [p])]
-    chosen = _of_split(found, split) if split else found
+    files = [p for p in named if not p.is_dir()]
+    chosen = _of_split(files, split) if split else files
+    chosen += [file for p in named if p.is_dir() for file in _of_split(_in_folder(p), split)]
     if not chosen:
         names = ", ".join(sorted({p.name for p in root_of(path).iterdir()})[:10]) if root_of(path).is_dir() else ""
         report(Problem("detect.pattern_empty", {"path": str(path), "folder": str(root_of(path)), "files": names or "-"},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from swiftshell import starter
-from swiftshell.engines import hub_dataset, hub_model
+from swiftshell.engines import hub_dataset, hub_model, hub_modelscope
 from swiftshell.engines.hub_errors import Repo, from_disk, nearest, offline_missing
 from swiftshell.engines.hub_fetch import Fetcher
 from swiftshell.engines.hub_place import Placed, place
@@ -28,7 +28,9 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
     started = time.monotonic()
     slot = next(s for s in ("model", "dataset") if request.inputs.get(s) is not None)
     ref = request.input(slot)
-    if ref.options.get("repo"):
+    if ref.options.get("source") == "ms":
+        facts, summary = _from_modelscope(slot, ref, ctx)
+    elif ref.options.get("repo"):
         facts, summary = _from_hub(slot, ref, request.params, ctx)
     else:
         facts, summary = _from_folder(slot, ref, ctx)
@@ -114,6 +116,18 @@ def _fetch(fetcher: Fetcher, listing: Listing, names: list[str], ctx: Context) -
     if files:
         ctx.phase("downloading")
         fetcher.fetch(files)
+
+
+def _from_modelscope(slot: str, ref: InputRef, ctx: Context) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fetch with ModelScope's package into its cache, then check and place the files as those of a folder."""
+    folder = hub_modelscope.fetch(slot, ref, ctx)
+    files, facts = _local_model(folder, ctx) if slot == "model" else _local_data(folder, ref.options)
+    placed = _place(files, ctx.out / slot, ctx)
+    repo = str(ref.options["repo"])
+    source = {"kind": "modelscope", "repo": repo, "asked": ref.options.get("revision")}
+    summary = {"source": f"ms://{repo}", "files": len(files), **_sizes(ctx.out / slot, placed)}
+    summary["received_bytes"] = summary["size_bytes"]
+    return {"name": repo.split("/")[-1], **facts, "source": source}, summary
 
 
 def _from_folder(slot: str, ref: InputRef, ctx: Context) -> tuple[dict[str, Any], dict[str, Any]]:

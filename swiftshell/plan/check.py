@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from swiftshell.data import sources
 from swiftshell.errors import Problem
 from swiftshell.machine import disk as disk_facts
 from swiftshell.plan.board import Board
@@ -79,7 +80,7 @@ def data(step: PlanStep) -> Iterable[Problem]:
 
     for slot in ("train_data", "replay_data", "eval_data", "prompts"):
         for item in step.inputs.get(slot, []):
-            if item.producer is not None or item.path is None or not item.path.exists():
+            if item.producer is not None or item.path is None or not sources.exists(item.path):
                 continue
             wanted = purpose if slot != "eval_data" or step.stage == "evaluate" else step.stage
             report = check_rows(item.path, wanted, **_reading(item))
@@ -136,7 +137,7 @@ def leaks(steps: list[PlanStep]) -> Iterable[Problem]:
 
 
 def _readable(item: PlanInput) -> bool:
-    return item.producer is None and item.path is not None and item.path.exists()
+    return item.producer is None and item.path is not None and sources.exists(item.path)
 
 
 def _faulty(problems: Iterable[Problem]) -> bool:

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from swiftshell.data import sources
 from swiftshell.run.artifact import sha256
 from swiftshell.run.files import read_json_or_none, write_json
 
@@ -32,6 +33,9 @@ def of_file(path: Path, options: dict[str, Any], cache_folder: Path | None = Non
     if path.is_dir():
         parts = {str(p.relative_to(path)): _content(p, cache_folder) for p in sorted(path.rglob("*")) if p.is_file()}
         return _digest({"folder": parts, "options": options})
+    if not path.exists():  # a pattern
+        found = [_content(p, cache_folder) for p in sources.data_files(path, lambda _: None)]
+        return _digest({"files": found, "options": options})
     return _digest({"file": _content(path, cache_folder), "options": options})
 
 

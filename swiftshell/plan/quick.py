@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from swiftshell.data import sources
 from swiftshell.errors import fail
 from swiftshell.plan import rounds
 from swiftshell.plan.board import TRAINED_STAGES, Board, Entry
@@ -394,28 +395,39 @@ def model_spec(text: str) -> dict[str, Any]:
         return {"starter": True}
     if path.exists():
         return {"path": str(path.absolute())}
-    repo = text.removeprefix("hf://")
+    repo = text.removeprefix("hf://").removeprefix("ms://")
     looks_like_repo = repo.count("/") == 1 and not text.startswith((".", "/", "~")) and " " not in repo
     if not looks_like_repo:
         raise fail("plan.model_not_found", name=text, cwd=os.getcwd())
-    return {"repo": repo}
+    return {"repo": repo, "source": "ms"} if text.startswith("ms://") else {"repo": repo}
 
 
 def data_spec(text: str) -> dict[str, Any]:
-    """Return the recipe entry for data a person named: a file, a folder or `hf://org/name`.
+    """Return the recipe entry for data a person named: a file, a folder, a pattern, `hf://` or `ms://org/name[/file]`.
 
     Raises:
-        SwiftshellError: the path does not exist.
+        SwiftshellError: the path does not exist, or the address is none.
     """
-    if text.startswith("hf://"):
-        return {"repo": text.removeprefix("hf://")}
+    if text.startswith(("hf://", "ms://")):
+        return _hub_spec(text)
     path = Path(text).expanduser()
+    if sources.is_pattern(path) and sources.exists(path) and not path.exists():
+        return {"path": str(path.absolute())}
     if not path.exists():
         near = _nearest_file(path)
         raise fail("plan.data_not_found" if near else "plan.data_not_found_far", name=text, nearest=near, cwd=os.getcwd())
     if not path.is_file() and not path.is_dir():  # a pipe would be empty, or wait for ever, at the second look
         raise fail("plan.data_not_file", name=text)
     return {"path": str(path.absolute())}
+
+
+def _hub_spec(address: str) -> dict[str, Any]:
+    scheme, _, rest = address.partition("://")
+    parts = rest.removeprefix("datasets/").strip("/").split("/")
+    if len(parts) < 2 or not all(parts):
+        raise fail("detect.address_form", address=address)
+    spec = {"repo": "/".join(parts[:2])} | ({"source": "ms"} if scheme == "ms" else {})
+    return {**spec, "file": "/".join(parts[2:])} if len(parts) > 2 else spec
 
 
 def _nearest_file(path: Path) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from swiftshell.data import sources
 from swiftshell.errors import Problem, SwiftshellError
 from swiftshell.plan import check, estimate, fingerprint, vision
 from swiftshell.plan.board import Board
@@ -172,7 +173,7 @@ class Resolver:
                              fingerprint=fingerprint.of_spec(options))
         path = data_path(entry)
         name = f"starter {entry.starter}" if entry.starter else str(path)
-        if not path.exists():
+        if not sources.exists(path):
             self.problems.append(Problem("plan.path_missing", {"path": str(path), "name": ref.text},
                                          file=self.recipe.file, line=entry.line))
             return PlanInput(slot, name, "dataset", path, entry.reading(), why=why)

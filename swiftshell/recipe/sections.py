@@ -19,7 +19,7 @@ DATA_KEYS = (*ORIGINS, "revision", "source", "split", "file", "columns", "format
 # Names of columns that many recipes write beside `path`; the same as under `columns`.
 COLUMN_KEYS = ("label_field", "text_field", "prompt_field", "weight_field", "probability_field")
 STARTER_DATA = ("sft", "kto", "dpo", "heldout")
-SOURCES = ("hf",)
+SOURCES = ("hf", "ms")  # ms: ModelScope
 _ID = re.compile(r"[^\W_][\w-]{0,39}\Z")
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}\Z")
 _REPO = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*\Z", re.ASCII)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ class DownloadParams(Params):
 class Download(SimpleStage):
     """Fetch from a hub, a local folder or the starter; exactly one of the two inputs is filled.
 
-    The input's `options` say what: {"repo": "Qwen/Qwen2.5-7B-Instruct", "revision": null, "source": "hf"},
+    The input's `options` say what: {"repo": "Qwen/Qwen2.5-7B-Instruct", "revision": null, "source": "hf" | "ms"},
     {"path": "/abs"} or {"starter": true} (data: "sft", "kto", "dpo" or "heldout"); for data also `split` and `file`.
     """
 
@@ -45,6 +46,8 @@ class Download(SimpleStage):
     def check(self, params: Any, facts: Facts) -> Iterable[Problem]:
         """Find local paths that do not exist; whether a repository does is asked when the step runs."""
         for ref in _refs(facts):
+            if ref.options.get("source") == "ms" and find_spec("modelscope") is None:
+                yield Problem("detect.needs_modelscope", {"repo": ref.options.get("repo")})
             path = ref.options.get("path")
             if path and not Path(str(path)).expanduser().exists():
                 yield Problem("download.path_missing", {"path": str(path), "nearest": str(_parent(Path(str(path))))},
