@@ -32,6 +32,20 @@ def signals(
     return (*good, *bad)
 
 
+def suggestions(path: Path) -> list[tuple[str, bool]] | None:
+    """Return the rules that a log's columns suggest, as they would be written, with what they say (desirable or not).
+
+    None where the file holds pairs, which need no rules.
+
+    Raises:
+        SwiftshellError: there are no prompts and answers in it.
+    """
+    if _has_pairs(path, {}):
+        return None
+    log = FeedbackLog(path, LogOptions(), lenient=True)
+    return [(f"{s.test.text} : {s.weight:g}", s.desirable) for s in log.signals]
+
+
 def make_kto(
     path: Path,
     out: Path,
@@ -101,7 +115,7 @@ def _said(rows: Iterator[dict[str, Any]], log: FeedbackLog) -> Iterator[dict[str
     if empty:
         report = log.report
         raise fail("logs.nothing_said", path=report.path, rows=report.rows, ties=report.ties, outside=report.outside,
-                   rules=log.rules)  # fmt: skip
+                   rules=len(log.signals))  # fmt: skip
 
 
 def _has_pairs(path: Path, columns: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,14 @@ from typing import Any, Literal
 from swiftshell.data.combine import by_labels, by_threshold, enough_labels, parse_thresholds
 from swiftshell.data.histogram import histogram
 from swiftshell.data.scorers.base import COLUMN, Scorer
-from swiftshell.data.scorers.catalog import chain
+from swiftshell.data.scorers.catalog import NAMES, chain
+from swiftshell.data.scorers.endpoint import MODEL_VARIABLE, URL_VARIABLE
 from swiftshell.data.scorers.judge import Judge, JudgeOptions
 from swiftshell.data.scorers.logistic import Calibration
 from swiftshell.data.scores import AnswerFile, Progress, check, score, scored_rows
 from swiftshell.data.write import target, write_rows
 from swiftshell.errors import Problem, SwiftshellError, fail
+from swiftshell.i18n import what
 
 Combine = Literal["thresholds", "labels"]
 ByModel = Callable[[list[str]], Path]  # runs the stage `score` and returns its output's folder
@@ -147,6 +150,27 @@ class Scoring:
             "inconsistent": judge.inconsistent,
             "log": str(judge.options.log),
         }
+
+
+def available(path: Path) -> tuple[dict[str, str], bool]:
+    """Return every scorer with why it cannot be used on a file (empty: it can), and whether labels suffice to calibrate.
+
+    Raises:
+        SwiftshellError: the file's answers cannot be used.
+    """
+    file = AnswerFile(path)
+    judge = JudgeOptions(os.environ.get(URL_VARIABLE, ""), os.environ.get(MODEL_VARIABLE, ""))
+    found: dict[str, str] = {}
+    for name in NAMES:
+        scorers, _ = chain([name], judge)
+        problems = check(file, scorers)
+        problems += [
+            Problem("score.elsewhere", {"host": s.endpoint.host})
+            for s in scorers
+            if isinstance(s, Judge) and not problems and not s.endpoint.is_here
+        ]
+        found[name] = what(problems[0]) if problems else ""
+    return found, file.facts.labels > 0 and enough_labels(file.labels(), str(path)) is None
 
 
 def read_scores(path: Path, names: Sequence[str]) -> dict[str, array[float]]:

@@ -91,8 +91,13 @@ class _Impression:
 class FeedbackLog:
     """Read one log; `rows()` yields what it comes to, and `report` says how."""
 
-    def __init__(self, path: Path, options: LogOptions) -> None:
-        self._path, self._options = path, options
+    def __init__(self, path: Path, options: LogOptions, *, lenient: bool = False) -> None:
+        """Look at the log and read the rules; `lenient`: one that suggests no rule is no error.
+
+        Raises:
+            SwiftshellError: there are no prompts and answers in it, or a rule names what is not there.
+        """
+        self._path, self._options, self._lenient = path, options, lenient
         self.report = LogReport(str(path))
         self._bad: list[Problem] = []
         self._dwell = Dwell()
@@ -122,9 +127,9 @@ class FeedbackLog:
                     yield _output(seen.row, data, decision, self._jury.names(said[key]))
 
     @property
-    def rules(self) -> int:
-        """Return how many rules there are."""
-        return len(self._jury.signals)
+    def signals(self) -> list[Signal]:
+        """Return the rules."""
+        return self._jury.signals
 
     # --- the three passes ---
 
@@ -237,7 +242,7 @@ class FeedbackLog:
             found = suggested(
                 self._names, dwell="dwell" in self._parts and self._dwell.rows > 2, values=self._values
             )
-            if not found and "edited" not in self._parts:
+            if not found and "edited" not in self._parts and not self._lenient:
                 raise fail("logs.no_rules", path=str(self._path), columns=", ".join(self._names))
             self.report.suggested = True
             return found

@@ -14,6 +14,7 @@ from swiftshell.plan.quick import STARTER_FOLDER
 
 PURPOSES = ("sft", "kto", "dpo", "prompts", "heldout")
 _TYPED = "\0typed"
+_MAKE = "\0make"
 _ROWS_SHOWN = 3
 
 
@@ -53,9 +54,15 @@ def _use(session: Session, path: Path) -> None:
     purpose: str | None = session.typed.get("purpose", path.stem if path.stem in PURPOSES else None)
     while True:
         rows = [Row(name, name, note=t(f"menu.purpose.{name}")) for name in PURPOSES]
+        rows.append(Row(_MAKE, t("logs.menu_make"), note=t("logs.menu_make.note")))
         purpose = prompts.choose(t("menu.data_purpose", path=path), rows, default=purpose)
         if purpose is None:
             return
+        if purpose == _MAKE:
+            from swiftshell.menu.screens import make
+
+            make.show(session, path)
+            continue
         session.typed["purpose"] = purpose
         _check(session, path, purpose)
 
