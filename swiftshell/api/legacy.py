@@ -192,8 +192,7 @@ class _Translation:
                           choices="qwen2.5-7b, org/name, ./folder")
             return {}
         if given.startswith("ms://"):
-            self._problem("config_modelscope", field, found=given, name=given.removeprefix("ms://"))
-            return {}
+            return {"repo": given.removeprefix("ms://"), "source": "ms"}
         if given == STARTER:
             return {"starter": True}
         if repo := repository(given):
@@ -232,8 +231,8 @@ class _Translation:
         if mark and scheme == "hf":
             return {"repo": rest, **reading}
         if mark and scheme == "ms":
-            self._problem("config_modelscope", field, found=given, name=rest)
-        elif mark:
+            return {"repo": rest, "source": "ms", **reading}
+        if mark:
             self._problem("path_is_url", field, found=given)
         elif not _is_path(given) and re.fullmatch(r"[\w.-]+/[\w-]+", given, re.ASCII):
             self._problem("config_dataset_repo", field, found=given)

@@ -97,6 +97,11 @@ def test_the_notebooks_configuration() -> None:
     assert "training_args.temperature is a setting of generation" in said
 
 
+def test_data_on_modelscope(tmp_path: Path) -> None:
+    recipe = recipe_from_mapping(recipe_from_config({**SMALL, "dataset": "ms://a/b"})[0], base_folder=tmp_path)
+    assert (recipe.data["train"].repo, recipe.data["train"].source) == ("a/b", "ms")
+
+
 def test_the_notebooks_recipe_is_good(tmp_path: Path) -> None:
     recipe = recipe_from_mapping(recipe_from_config(NOTEBOOK)[0], base_folder=tmp_path)
     (step,) = recipe.steps
@@ -130,6 +135,7 @@ def test_nothing_heavy_is_imported_and_no_connection_opened() -> None:
         ("mistral-7b", {"repo": "mistralai/Mistral-7B-Instruct-v0.3"}),
         ("me/My-Model", {"repo": "me/My-Model"}),
         ("hf://me/My-Model", {"repo": "me/My-Model"}),
+        ("ms://me/My-Model", {"repo": "me/My-Model", "source": "ms"}),
         ("./folder", {"path": "./folder"}),
         ("/abs/f", {"path": "/abs/f"}),
         (Path("rel/f"), {"path": "rel/f"}),
@@ -288,10 +294,8 @@ def test_quantization_by_the_names_people_use(given: str, method: str) -> None:
             "config_model_unknown_far",
             "no known short name, no folder and no repository",
         ),
-        ({"model_type": "ms://a/b"}, "config_modelscope", "ms://a/b is on ModelScope"),
         ({"model_type": 7}, "not_text", "model_type: found 7, expected text"),
         ({"dataset": None}, "config_missing", "dataset is missing from the configuration"),
-        ({"dataset": "ms://a/b"}, "config_modelscope", "which swiftshell does not download from"),
         ({"dataset": "https://a/b"}, "path_is_url", "is an address, not a path"),
         ({"dataset": "a/b"}, "config_dataset_repo", "write hf://a/b if it is a data set on the hub"),
         ({"data_args": {"labl_field": "x"}}, "unknown_key", 'did you mean "label_field"?'),

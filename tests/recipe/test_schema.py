@@ -189,7 +189,7 @@ STRUCTURE = [
         "a/b/c",
         "is not the name of a hub repository",
     ),
-    ("{repo: Qwen/Qwen2.5-0.5B-Instruct}", "{repo: a/b, source: ms}", "choice", "ms}", "expected one of: hf"),
+    ("{repo: Qwen/Qwen2.5-0.5B-Instruct}", "{repo: a/b, source: ng}", "choice", "ng}", "expected one of: hf, ms"),
     ("{repo: Qwen/Qwen2.5-0.5B-Instruct}", "{starter: sft}", "choice", "sft}", "expected one of: true"),
     (
         "{repo: Qwen/Qwen2.5-0.5B-Instruct}",
