@@ -110,6 +110,7 @@ _judge: Judge | None = None  # of a process that counts
 def _start(task: Task) -> None:
     global _judge
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to answer
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are what runs at the same time
     _judge = Judge(task)
 
 

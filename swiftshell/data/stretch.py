@@ -25,14 +25,19 @@ _LONGEST_LABEL = 400  # characters: beyond this it is no label, and only its beg
 
 
 class LabelValues:
-    """The distinct values of a label column, each with a number; scores beyond `_MOST` stand in an array of their own."""
+    """The distinct values of a label column, each with a number.
+
+    Attributes:
+        values: by number; no more than `_MOST`.
+        scores: numbers found after those; each occurrence has a number of its own.
+    """
 
     _MOST = 1 << 16
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[type, Any], int] = {}
         self.values: list[Any] = []
-        self._scores = array("d")
+        self.scores = array("d")
 
     def number(self, value: Any) -> int:
         """Return the number of a value."""
@@ -57,14 +62,14 @@ class LabelValues:
         """Return the value of a number."""
         if number == NO_LABEL:
             return None
-        return self.values[number] if number < self._MOST else self._scores[number - self._MOST]
+        return self.values[number] if number < self._MOST else self.scores[number - self._MOST]
 
     def _beyond(self, value: Any, kind: type) -> int:
         try:
-            self._scores.append(float(value) if kind in (int, float) else math.inf)
+            self.scores.append(float(value) if kind in (int, float) else math.inf)
         except OverflowError:
-            self._scores.append(math.inf)
-        return self._MOST + len(self._scores) - 1
+            self.scores.append(math.inf)
+        return self._MOST + len(self.scores) - 1
 
 
 class Stretch:

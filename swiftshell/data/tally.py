@@ -87,7 +87,7 @@ class Labels:
         stretch.even()
         if stretch.labels:
             new = [self.values.number(stretch.values.value(n)) for n in range(len(stretch.values.values))]
-            if new != list(range(len(new))):
+            if stretch.values.scores or new != list(range(len(new))):
                 value, number = stretch.values.value, self.values.number
                 most = len(new)
                 renumbered = (n if n < 0 else new[n] if n < most else number(value(n)) for n in stretch.labels)
@@ -154,6 +154,8 @@ class Labels:
                 yield from self._each(position, chunk, verdicts, column, count=not plain)
             for number, _ in itertools.groupby(chunk):
                 runs, before = runs + (verdicts[number] != before), verdicts[number]
+            if self.values.scores:  # there may be as many as rows
+                verdicts = {number: label for number, label in verdicts.items() if number < len(self.values.values)}
             position += len(chunk)
         self._tell_sorted(runs)
 
@@ -219,32 +221,33 @@ class Labels:
 
     def scores(self) -> dict[str, Any]:
         """Return the histogram of a label column of numbers that are more than yes and no; empty for others."""
-        counted: Counter[float] = Counter()
+        least, most, few = math.inf, -math.inf, set[float]()
+        for plain, _ in self._plain():
+            if plain is None or not math.isfinite(plain):
+                return {}
+            least, most = min(least, plain), max(most, plain)
+            if len(few) <= _SCORE_BINS:
+                few.add(plain)
+        if len(few) < 3:
+            return {}
+        exact = len(few) <= _SCORE_BINS
+        width = (most - least) / _SCORE_BINS
+        edges = sorted(few) if exact else [round(least + width * n, 6) for n in range(_SCORE_BINS)]
+        counts = dict.fromkeys(range(len(edges)), 0)
+        for plain, times in self._plain():
+            assert plain is not None
+            counts[edges.index(plain) if exact else min(int((plain - least) / width), _SCORE_BINS - 1)] += times
+        threshold = self.rule.threshold if self.rule is not None else None
+        return {"edges": edges, "counts": list(counts.values()), "threshold": threshold}
+
+    def _plain(self) -> Iterator[tuple[float | None, int]]:
+        """Yield every label as a number and how often it stands, a part of the rows at a time; None for what is none."""
         for chunk in self._numbers.chunks():
             for number, times in Counter(chunk).items():
                 plain = normalise(self.values.value(number))
-                if isinstance(plain, bool) or not isinstance(plain, int | float):
-                    if plain is not None:
-                        return {}
-                    continue
-                counted[float(plain)] += times
-        if len(counted) < 3:
-            return {}
-        threshold = self.rule.threshold if self.rule is not None else None
-        return {**_binned(counted), "threshold": threshold}
-
-
-def _binned(counted: Mapping[float, int]) -> dict[str, Any]:
-    """Return {"edges", "counts"}: a bin for each value where there are few, else bins of the same width."""
-    if len(counted) <= _SCORE_BINS:
-        values = sorted(counted)
-        return {"edges": values, "counts": [counted[v] for v in values]}
-    low, high = min(counted), max(counted)
-    width = (high - low) / _SCORE_BINS
-    counts = [0] * _SCORE_BINS
-    for value, times in counted.items():
-        counts[min(int((value - low) / width), _SCORE_BINS - 1)] += times
-    return {"edges": [round(low + width * n, 6) for n in range(_SCORE_BINS)], "counts": counts}
+                if plain is not None:
+                    is_number = isinstance(plain, int | float) and not isinstance(plain, bool)
+                    yield float(plain) if is_number else None, times
 
 
 def report_copies(report: DataReport, keys: Numbers, labels: Labels, places: Places) -> None:
