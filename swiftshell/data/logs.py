@@ -24,11 +24,12 @@ from typing import Any
 from swiftshell.data.convert import Converter
 from swiftshell.data.detect import Layout, detect, present_columns
 from swiftshell.data.dwell import Dwell
+from swiftshell.data.events import Events
 from swiftshell.data.evidence import Caps, Decision, Ledger, Verdict
 from swiftshell.data.expression import names_in, value_of
 from swiftshell.data.jury import Jury, Opinion
 from swiftshell.data.log_report import LogReport
-from swiftshell.data.read import read_rows
+from swiftshell.data.read import Report, read_rows
 from swiftshell.data.row import BadRow, Row, text_of
 from swiftshell.data.signals import DWELL_ADJUSTED, DWELL_Z, EXPLICIT_WEIGHT, Signal, suggested
 from swiftshell.data.users import edge, moment
@@ -61,6 +62,7 @@ class LogOptions:
         since, until: window, times or spans before the newest entry.
         user_share: the most of all evidence that one user may count for.
         dwell_min_s, dwell_max_s: dwell times outside say nothing.
+        join: column by which lines of events belong to the line that shows the answer (see `swiftshell.data.events`).
         drop_budget: leave out up to this many rows that cannot be used instead of refusing the log.
     """
 
@@ -72,6 +74,7 @@ class LogOptions:
     dwell_min_s: float = 2.0
     dwell_max_s: float = 600.0
     drop_budget: int = 0
+    join: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class FeedbackLog:
         """
         self._path, self._options, self._lenient = path, options, lenient
         self.report = LogReport(str(path))
+        self._events = Events(path, options.join) if options.join else None
         self._bad: list[Problem] = []
         self._dwell = Dwell()
         self._newest = 0.0
@@ -140,7 +144,7 @@ class FeedbackLog:
             SwiftshellError: there are no prompts and answers in it.
         """
         faults: list[Problem] = []
-        head = list(itertools.islice(read_rows(self._path, faults.append), _SAMPLE))
+        head = list(itertools.islice(self._read(faults.append), _SAMPLE))
         if not head:
             empty = Problem("data.empty", {"path": str(self._path)}, file=str(self._path))
             raise SwiftshellError(faults or [empty])
@@ -163,7 +167,7 @@ class FeedbackLog:
         self._dwell = Dwell()
         names: dict[str, None] = {}
         values: dict[str, list[Any]] = {}
-        for row in read_rows(self._path, lambda _: None):
+        for row in self._read(lambda _: None):
             for name in names_in(row.data):
                 held = values.get(name)
                 if held is None or len(held) < _SAMPLE:
@@ -287,7 +291,7 @@ class FeedbackLog:
                 )
                 said[answer] = said.get(answer, 0) | opinion.rules
             self.report.no_verdict += not opinions
-        self.report.problems = self._bad
+        self.report.problems = [*self._bad, *(self._events.warnings() if self._events is not None else ())]
         if self.report.bad_rows > self._options.drop_budget:
             raise SwiftshellError(_first(self._bad, self.report.bad_rows))
         return ledger, said
@@ -305,10 +309,13 @@ class FeedbackLog:
 
     # --- rows ---
 
+    def _read(self, report: Report) -> Iterator[Row]:
+        return read_rows(self._path, report) if self._events is None else self._events.rows(report)
+
     def _impressions(self, *, counting: bool) -> Iterator[_Impression]:
         report = self._fault if counting else lambda _: None
         since, until = self._window
-        for row in read_rows(self._path, report):
+        for row in self._read(report):
             if counting:
                 self.report.rows += 1
             try:

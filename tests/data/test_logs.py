@@ -414,5 +414,47 @@ def test_csv_logs_and_everything_in_chinese(tmp_path: Path, write: Write) -> Non
 
 def test_a_column_that_comes_late_is_found(write: Write) -> None:
     plain = [shown(f"answer number {i}", query=str(i), copied=True) for i in range(300)]
-    rows = made(write([*plain, shown("all of this was wrong", query="x", edited_answer="now it is quite right")]))
+    rows = made(
+        write([*plain, shown("all of this was wrong", query="x", edited_answer="now it is quite right")])
+    )
     assert [r["label"] for r in rows[-2:]] == [False, True]
+
+
+def test_a_log_of_events_is_put_together(write: Write, tmp_path: Path) -> None:
+    lines = [
+        {"request_id": 1, "event": "copied"},
+        {"request_id": 1, "query": "q", "response": "first", "user_id": "u"},
+        {"request_id": 2, "query": "q", "response": "second", "event": None},
+        {"request_id": 2, "event": "thumb", "value": "down", "ts": "2026-01-01"},
+        {"request_id": 2, "event": "dwell_s", "value": 12.5},
+        {"request_id": 3, "query": "q", "response": "third"},
+        {"request_id": 9, "event": "copied"},
+    ]
+    write(lines, "log.jsonl")
+    words = (
+        "--rule",
+        "copied",
+        "--not",
+        "thumb == 'down'",
+        "--not",
+        "dwell_s < 1",
+        "--join",
+        "request_id",
+        "-o",
+        "o.jsonl",
+    )
+    done = swiftshell("data", "make-kto", "--from", "log.jsonl", *words, "--json", cwd=tmp_path)
+    answer = as_json(done)
+    assert (answer["data"]["rows"], answer["data"]["no_verdict"]) == (3, 1)
+    rows = [json.loads(x) for x in (tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(r["completion"][0]["content"], r["label"], r["weight"]) for r in rows] == [
+        ("first", True, 0.3),
+        ("second", False, 1.0),
+    ]
+    assert rows[0]["source_row"] == 2
+    assert [p["code"] for p in answer["problems"]] == ["logs.events_lost"]
+    for column, code in (("request", "logs.join_absent"), ("prompt", "logs.no_events")):
+        path = write([shown(copied=True, prompt="x")] if code == "logs.no_events" else lines, "other.jsonl")
+        with pytest.raises(SwiftshellError) as caught:
+            made(path, ["copied"], join=column)
+        assert caught.value.problems[0].code == code
