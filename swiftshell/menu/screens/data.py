@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 from swiftshell.errors import SwiftshellError
 from swiftshell.i18n import t
 from swiftshell.menu import forms, prompts
 from swiftshell.menu.rows import Row
+from swiftshell.menu.screens import columns
 from swiftshell.menu.session import Session
 from swiftshell.plan.quick import STARTER_FOLDER
 
@@ -47,13 +48,21 @@ def _file(session: Session) -> Path | None:
 
 
 def _not_there(text: str) -> str:
-    return "" if not text or Path(text).expanduser().exists() else t("plan.path_missing", path=text)
+    from swiftshell.data.sources import exists
+
+    if text.startswith(("hf://", "ms://")):
+        return t("detect.menu_fetch_first", address=text)
+    return "" if not text or exists(Path(text).expanduser()) else t("plan.path_missing", path=text)
 
 
 def _use(session: Session, path: Path) -> None:
-    purpose: str | None = session.typed.get("purpose", path.stem if path.stem in PURPOSES else None)
+    from swiftshell.data.columns import purpose_of
+
+    found = purpose_of(path, columns=columns.given(session, path))
+    purpose: str | None = found
     while True:
-        rows = [Row(name, name, note=t(f"menu.purpose.{name}")) for name in PURPOSES]
+        rows = [Row(name, name, t("detect.menu_found") if name == found else "", note=t(f"menu.purpose.{name}"))
+                for name in PURPOSES]
         rows.append(Row(_MAKE, t("logs.menu_make"), note=t("logs.menu_make.note")))
         purpose = prompts.choose(t("menu.data_purpose", path=path), rows, default=purpose)
         if purpose is None:
@@ -72,35 +81,43 @@ def _check(session: Session, path: Path, purpose: str) -> None:
     from swiftshell.render.data import print_report
     from swiftshell.render.problems import print_problems
 
-    report = check_rows(path, purpose)
+    mine = columns.given(session, path)
+    report = check_rows(path, purpose, columns=mine or None)
     good = not any(p.severity == "error" for p in report.problems)
     print()
     print_report(report.as_json(), good=good, path=str(path), purpose=purpose)
     if report.problems:
         print_problems(report.problems)
-    print(t("menu.same_command", command=f"swiftshell data check {path} --for {purpose}"))
-    if not good:
-        prompts.pause(t("menu.data_bad"))
-        return
-    rows = [Row("rows", t("menu.show_rows", count=_ROWS_SHOWN))]
-    rows += [Row("review", t("review.menu"), note=t("review.menu.note"))] if purpose == "kto" else []
-    answer = prompts.choose(t("menu.data_checked"), rows)
+    print(t("menu.same_command", command=f"swiftshell data check {path} --for {purpose}{columns.flags(mine)}"))
+    rows = [Row("rows", t("menu.show_rows", count=_ROWS_SHOWN))] if report.usable else []
+    rows += [Row("columns", t("detect.menu_correct"), note=t("detect.menu_correct.note"))] if report.rows else []
+    rows += [Row("review", t("review.menu"), note=t("review.menu.note"))] if good and purpose == "kto" else []
+    answer = prompts.choose(t("menu.data_checked" if good else "menu.data_bad"), rows)
     if answer == "rows":
-        _rows(path, purpose)
+        _rows(session, path, purpose)
+    elif answer == "columns":
+        columns.show(session, path, purpose)
+        _check(session, path, purpose)
     elif answer == "review":
         from swiftshell.menu.screens import review
 
         review.show(session, path)
 
 
-def _rows(path: Path, purpose: str) -> None:
-    from swiftshell.data.load import load_rows
+def _rows(session: Session, path: Path, purpose: Any) -> None:
+    from swiftshell.api.preview import show as look
+    from swiftshell.api.preview import speaker_for
+    from swiftshell.render.preview import print_found, print_previews
+    from swiftshell.render.problems import print_problems
 
+    mine = columns.given(session, path)
     try:
-        found = load_rows(path, purpose, limit=_ROWS_SHOWN)
-    except SwiftshellError:
-        return  # the report above says why
-    for row in found:
-        print(f"── {t('cli.data_row', row=row.number)}")
-        print(json.dumps(row.data, ensure_ascii=False, indent=1))
+        speaker = speaker_for(session.workspace, None)
+        shown = look(path, purpose, speaker, rows=_ROWS_SHOWN, columns=mine or None)
+    except SwiftshellError as error:
+        print_problems(error.problems)
+    else:
+        print_found(purpose, shown.format, shown.columns)
+        print_previews(shown.rows, model=speaker.name)
+        print(t("menu.same_command", command=f"swiftshell data show {path} --for {purpose}{columns.flags(mine)}"))
     prompts.pause(str(path))
