@@ -20,7 +20,7 @@ from swiftshell.run.workspace import Workspace
 
 _LOOKED_AT = 200  # rows: enough to read labels by their column, and to find thumbs a partner
 _TOLD = 5
-_REPO = re.compile(r"[\w.-]+/[\w.-]+\Z", re.ASCII)
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\Z", re.ASCII)
 
 
 def speaker_for(workspace: Workspace, model: str | None) -> Speaker:
