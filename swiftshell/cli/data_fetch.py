@@ -32,7 +32,7 @@ def fetch(args: argparse.Namespace, address: str) -> Path:
         _refuse_failure(follow_until_over(run, _quiet(args)))
         folder = run.steps()[0].root
     outputs = (read_json(StepPaths(folder).result) or {}).get("outputs", {})
-    return (folder / outputs.get("dataset", "out/dataset")).resolve()
+    return Path(folder / outputs.get("dataset", "out/dataset")).resolve()
 
 
 def _quiet(args: argparse.Namespace) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from swiftshell.data.row import Turn
 from swiftshell.errors import fail
@@ -180,7 +180,7 @@ def _environment() -> Any:
     class Generation(Extension):
         """Put marks around `{% generation %}` blocks."""
 
-        tags: ClassVar[set[str]] = {"generation"}
+        tags = {"generation"}
 
         def parse(self, parser: Parser) -> nodes.Node:
             line = next(parser.stream).lineno

@@ -291,9 +291,10 @@ def _content(content: Any, item: dict[str, Any], column: str, number: int) -> An
     if content is None and (item.get("tool_calls") or item.get("function_call")):
         return ""
     if content is None and isinstance(parts := item.get("parts"), list):  # Gemini
-        texts = [part if isinstance(part, str) else part.get("text") for part in parts if isinstance(part, str | dict)]
-        if texts and len(texts) == len(parts) and all(isinstance(text, str) for text in texts):
-            return "\n".join(texts)
+        texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+        plain = [text for text in texts if isinstance(text, str)]
+        if texts and len(plain) == len(texts):
+            return "\n".join(plain)
     if isinstance(content, list) and content and all(isinstance(p, dict) and "type" in p for p in content):
         return content
     if content is None:
