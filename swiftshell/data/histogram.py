@@ -32,10 +32,14 @@ def histogram(values: Iterable[float], threshold: float | None = None, bins: int
         found["counts"] = list(counts.values())
         return found
     low, width = kept[0], (kept[-1] - kept[0]) / bins
-    found["edges"] = [*(_shown(low + i * width) for i in range(bins)), kept[-1]]
-    found["counts"] = [0] * bins
+    if threshold is not None and low < threshold <= kept[-1]:
+        low = threshold - math.ceil((threshold - low) / width - 1e-9) * width  # an edge lies on the threshold
+    number = max(1, math.ceil((kept[-1] - low) / width - 1e-9))
+    found["edges"] = [*(_shown(low + i * width) for i in range(number)), kept[-1]]
+    found["counts"] = [0] * number
     for v in kept:
-        found["counts"][min(bins - 1, int((v - low) / width))] += 1
+        at = min(number - 1, max(0, math.floor((v - low) / width + 1e-9)))
+        found["counts"][at] += 1
     return found
 
 

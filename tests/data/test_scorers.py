@@ -258,6 +258,9 @@ def test_a_histogram_shows_where_a_threshold_cuts() -> None:
     assert [line.split()[0] for line in lines] == ["1", "2", "3", "3.5", "4", "5"]
     assert "----" in lines[3]
     assert sum(histogram([i / 7 for i in range(1000)])["counts"]) == 1000
+    cut = histogram([i / 999 for i in range(1000)], 0.37)
+    at = cut["edges"].index(0.37)
+    assert (sum(cut["counts"][:at]), sum(cut["counts"][at:])) == (cut["below"], cut["above"]) == (370, 630)
     assert histogram_lines(histogram([]), unicode=True) == []
 
 
