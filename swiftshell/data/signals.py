@@ -143,7 +143,7 @@ def suggested(present: Iterable[str], *, dwell: bool, values: Mapping[str, Seque
         if not name.replace(".", "_").isidentifier():
             continue
         last = name.rpartition(".")[2].lower()
-        if last in _THUMBS:
+        if last in _THUMBS and not any(isinstance(v, dict | list) for v in values.get(name, ())):
             add(f"{name} in {_UP}", True, None, f"{name} 👍")
             add(f"{name} in {_DOWN}", False, None, f"{name} 👎")
         elif last in _STARS and _is_stars(values.get(name, ())):

@@ -288,6 +288,8 @@ def test_without_rules_the_columns_suggest_them(write: Write) -> None:
         "f": (True, 0.3),
         "g": (False, 0.3),
     }
+    (row,) = made(write([shown("a", feedback={"thumb": "up", "text": "nice"})]))
+    assert row["signals"] == ["feedback.thumb 👍"]
     with pytest.raises(SwiftshellError) as caught:
         made(write([shown("a", colour="red")]))
     assert "colour" in str(caught.value)

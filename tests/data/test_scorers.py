@@ -6,6 +6,7 @@ import json
 import math
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -380,6 +381,19 @@ def test_a_busy_judge_is_asked_again(write: Write, court: Callable[[Reply], Cour
     server = court(lambda body: next(turns, None) or fair(body))
     rows, _ = scored(write([answer("good")]), "judge", **judging(server, concurrency=1))
     assert rows[0]["score_judge"] == 1
+
+
+def test_a_refusal_does_not_wait_for_those_who_wait(write: Write, court: Callable[[Reply], Court]) -> None:
+    count = iter(range(1000))
+    server = court(lambda _: (401, b"no") if next(count) == 5 else (503, b"busy"))
+    began = time.monotonic()
+    with pytest.raises(SwiftshellError, match="401"):
+        scored(
+            write([answer(f"x {i}") for i in range(8)]),
+            "judge",
+            judge=JudgeOptions(server.url, "m", first_wait_s=20.0),
+        )
+    assert time.monotonic() - began < 15
 
 
 def test_what_was_judged_is_kept_when_the_judge_goes_away(

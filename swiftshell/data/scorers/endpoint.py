@@ -10,7 +10,7 @@ import http.client
 import json
 import os
 import random
-import time
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -62,8 +62,15 @@ class Endpoint:
         """Tell whether it is this machine, so that nothing leaves it."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
-    def ask(self, messages: Sequence[Mapping[str, str]], *, max_tokens: int = 1024) -> str:
+    def ask(
+        self, messages: Sequence[Mapping[str, str]], stop: threading.Event, *, max_tokens: int = 1024
+    ) -> str:
         """Return what the model says, greedily; a busy or broken endpoint is asked again, ever more slowly.
+
+        Args:
+            messages: the conversation so far.
+            stop: set by another thread when nobody waits for the answer any more.
+            max_tokens: for the answer.
 
         Raises:
             SwiftshellError: the endpoint refuses, or does not answer after several tries.
@@ -72,9 +79,12 @@ class Endpoint:
         why = ""
         for attempt in range(_TRIES):
             if attempt:
-                time.sleep(
-                    min(_LONGEST_WAIT_S, self.first_wait_s * 2 ** (attempt - 1)) * random.uniform(0.8, 1.2)
-                )
+                usual = self.first_wait_s * 2 ** (attempt - 1)
+                stop.wait(
+                    min(_LONGEST_WAIT_S, usual) * random.uniform(0.8, 1.2)
+                )  # not all at the same moment
+            if stop.is_set():
+                break
             try:
                 return self._once(body)
             except urllib.error.HTTPError as error:
@@ -84,7 +94,7 @@ class Endpoint:
                     raise fail(
                         "score.judge_refused", url=self.url, status=error.code, said=said[:_SHOWN]
                     ) from None
-                self._wait_as_told(error.headers.get("Retry-After"))
+                _wait_as_told(error.headers.get("Retry-After"), stop)
             except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
                 why = self._without_key(f"{type(error).__name__}: {error}")[:_SHOWN]
         raise fail("score.judge_gone", url=self.url, tries=_TRIES, why=why)
@@ -108,13 +118,14 @@ class Endpoint:
             return "".join(str(part.get("text", "")) for part in content)
         return str(content or "")
 
-    def _wait_as_told(self, header: str | None) -> None:
-        if header and header.isdigit():
-            time.sleep(min(_LONGEST_WAIT_S, float(header)))
-
     def _without_key(self, text: str) -> str:
         text = " ".join(text.split())
         return text.replace(self.key, "***") if self.key else text
+
+
+def _wait_as_told(header: str | None, stop: threading.Event) -> None:
+    if header and header.isdigit():
+        stop.wait(min(_LONGEST_WAIT_S, float(header)))
 
 
 def key_from(file: str | None, environ: Mapping[str, str] | None = None) -> str:

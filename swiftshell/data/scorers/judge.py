@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from swiftshell.data.row import text_of
 from swiftshell.data.scorers.base import Answer, FileFacts
 from swiftshell.data.scorers.endpoint import Endpoint, key_from
-from swiftshell.errors import Problem
+from swiftshell.errors import Problem, SwiftshellError
 
 RUBRIC = "The better answer is correct, does what was asked, and says nothing beside the point."
 _VERSION = 1  # of the wording; what was said under another is not taken over
@@ -74,6 +74,8 @@ class Judge:
         self._said: dict[str, str] = {}
         self._file: IO[str] | None = None
         self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._failure: SwiftshellError | None = None
 
     def missing(self, facts: FileFacts) -> Iterable[Problem]:
         """Yield what is not there; nothing is sent."""
@@ -115,6 +117,9 @@ class Judge:
         try:
             asked = [[pool.submit(self._verdict, a, swapped) for swapped in (False, True)] for a in answers]
             return [self._points([f.result() for f in both]) for both in asked]
+        except BaseException:
+            self._stop.set()  # those who wait for a busy endpoint give up too
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -142,7 +147,7 @@ class Judge:
         for _ in range(_TRIES):
             with self._lock:
                 self.asked += 1
-            verdict, reason = _read(self.endpoint.ask(_messages(content)))
+            verdict, reason = _read(self._ask(content))
             if verdict:
                 break
         with self._lock:
@@ -158,6 +163,16 @@ class Judge:
                     }
                 )
         return verdict
+
+    def _ask(self, content: Sequence[str]) -> str:
+        """Ask the endpoint; its first failure ends the others, who may be waiting for it to be less busy."""
+        try:
+            return self.endpoint.ask(_messages(content), self._stop)
+        except SwiftshellError as error:
+            with self._lock:
+                self._failure = self._failure or error
+            self._stop.set()
+            raise self._failure from None
 
     def _keep(self, said: dict[str, Any]) -> None:
         self._said[said["id"]] = said["verdict"]
