@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 
 _Z_95 = 1.959964
-# Below this the lower end of a detector's AUC interval, its scores order the review and flag nothing.
+# A detector counts if the lower end of its AUC's interval is above this,
 LEARNED_AUC = 0.6
+# and labels are called wrong only where it is above this for all detectors together. Weaker ones tell hard prompts from easy
+# ones, or long answers from short ones: right and wrong solutions of school arithmetic reach 0.66 by such facts alone.
+SURE_AUC = 0.7
 # Assumed share of wrong labels where it cannot be estimated: it only orders the review.
 PRIOR = 0.1
 _QUANTILES = (0.3, 0.4, 0.5, 0.6, 0.7)  # of the other class's scores: enough of them on both sides
@@ -41,6 +44,11 @@ class Auc:
     def learned(self) -> bool:
         """Tell whether the scores go along with the labels well enough to question one by them."""
         return self.low > LEARNED_AUC
+
+    @property
+    def sure(self) -> bool:
+        """Tell whether the scores tell the classes apart well enough to call labels wrong."""
+        return self.low > SURE_AUC
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -19,7 +19,7 @@ from swiftshell.data.rules import language_of
 Array = Any
 _BUCKETS = 1 << 15
 _GRAMS = (2, 3, 4, 5)
-_MOST_GRAMS = 600  # of one answer: its beginning says what its wording is like
+_MOST_CHARACTERS = 600  # of one answer: its beginning says what its wording is like
 _MOST_TRAINED = 40_000  # rows a linear probe learns from
 _STRENGTH = 3.0  # inverse of the L2 penalty, as in other libraries' C
 _REFUSALS = (
@@ -37,23 +37,31 @@ _REFUSALS = (
 _ENDS = ".!?。！？…)）\"”'`}]"
 
 
-def fold_of(hashes: Sequence[str], labels: Array, folds: int) -> Array:
-    """Return a fold for each row: copies stay together, and each fold has its share of both labels."""
-    placed: dict[str, int] = {}
-    counts = [[0] * folds, [0] * folds]
-    order = sorted(range(len(hashes)), key=lambda i: zlib.crc32(b"fold" + hashes[i].encode()))
-    for i in order:
-        if hashes[i] not in placed:
-            side = counts[int(labels[i])]
-            placed[hashes[i]] = side.index(min(side))
-        counts[int(labels[i])][placed[hashes[i]]] += 1
-    return np.array([placed[h] for h in hashes])
+def fold_of(prompts: Sequence[str], hashes: Sequence[str], labels: Array, folds: int) -> Array:
+    """Return a fold for each row, each with its share of both labels.
+
+    All answers to a prompt stay together: a probe that knows another answer to it knows how hard the prompt is, and would
+    seem to know the answers. Where a few prompts make up most of the rows, only copies of an answer do.
+    """
+    most = max(Counter(prompts).values())
+    keys = prompts if most <= len(prompts) / (2 * folds) else hashes
+    members: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        members.setdefault(key, []).append(i)
+    counts = np.zeros((folds, 2))
+    found = np.zeros(len(keys), dtype=int)
+    # The largest groups first, so that small ones even things out; then by chance, the same in every run.
+    for key in sorted(members, key=lambda k: (-len(members[k]), zlib.crc32(b"fold" + k.encode()))):
+        own = np.bincount(labels[members[key]].astype(int), minlength=2)
+        fold = int(np.argmin(((counts + own) ** 2).sum(axis=1) - (counts**2).sum(axis=1)))
+        counts[fold] += own
+        found[members[key]] = fold
+    return found
 
 
 def text_scores(texts: Sequence[str], labels: Array, folds: Array) -> Array:
     """Return how much each answer's wording is like that of desirable ones: hashed character pieces, logistic."""
-    features = [_grams(text) for text in texts]
-    return _out_of_fold(lambda rows: _sparse([features[i] for i in rows]), labels, folds, _BUCKETS)
+    return _out_of_fold(_Pieces.of(texts), labels, folds)
 
 
 def rule_scores(prompts: Sequence[str], texts: Sequence[str], labels: Array, folds: Array) -> Array:
@@ -65,21 +73,10 @@ def dense_scores(features: Array, labels: Array, folds: Array) -> Array:
     """Return out-of-fold scores of a logistic probe on features (rows, n), standardised; NaN rows get NaN."""
     known = ~np.isnan(features).any(axis=1)
     scale = features[known].std(axis=0)
-    plain = (
-        (features - features[known].mean(axis=0))
-        / np.where(scale > 1e-9, scale, 1.0)
-        / math.sqrt(features.shape[1])
-    )
+    plain = (features - features[known].mean(axis=0)) / np.where(scale > 1e-9, scale, 1.0)
     scores = np.full(len(labels), np.nan)
-    table = torch.tensor(plain[known], dtype=torch.float32)
-    places = np.flatnonzero(known)
-    at = {int(p): n for n, p in enumerate(places)}
-    scores[places] = _out_of_fold(
-        lambda rows: table[[at[int(places[r])] for r in rows]],
-        labels[places],
-        folds[places],
-        features.shape[1],
-    )
+    table = _Numbers(plain[known] / math.sqrt(features.shape[1]))
+    scores[known] = _out_of_fold(table, labels[known], folds[known])
     return scores
 
 
@@ -102,56 +99,106 @@ def _facts(prompt: str, answer: str) -> list[float]:
     ]
 
 
+class _Numbers:
+    """A table of features, (rows, width)."""
+
+    def __init__(self, table: Array) -> None:
+        self.width = table.shape[1]
+        self._table = table
+
+    def rows(self, at: Array) -> _Numbers:
+        """Return some of the rows."""
+        return _Numbers(self._table[at])
+
+    def dot(self, weights: Array) -> Array:
+        """Return the rows' scores."""
+        return self._table @ weights
+
+    def back(self, errors: Array) -> Array:
+        """Return what the rows' errors say of each weight."""
+        return self._table.T @ errors
+
+
+class _Pieces:
+    """Hashed character pieces of texts: few of very many features each, so only those are kept."""
+
+    width = _BUCKETS
+
+    def __init__(self, counts: Array, buckets: Array, values: Array) -> None:
+        self._counts, self._buckets, self._values = counts, buckets, values
+        self._starts = np.cumsum(counts) - counts
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> _Pieces:
+        """Cut texts into pieces; every text has at least one."""
+        found = [_grams(text) for text in texts]
+        return cls(
+            np.array([len(f) for f in found]),
+            np.fromiter((b for f in found for b in f), dtype=np.int64),
+            np.fromiter((v for f in found for v in f.values()), dtype=np.float64),
+        )
+
+    def rows(self, at: Array) -> _Pieces:
+        """Return the pieces of some of the texts."""
+        counts = self._counts[at]
+        places = np.repeat(self._starts[at] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return _Pieces(counts, self._buckets[places], self._values[places])
+
+    def dot(self, weights: Array) -> Array:
+        """Return the texts' scores."""
+        return np.add.reduceat(self._values * weights[self._buckets], self._starts)
+
+    def back(self, errors: Array) -> Array:
+        """Return what the texts' errors say of each weight."""
+        spread = self._values * np.repeat(errors, self._counts)
+        return np.bincount(self._buckets, weights=spread, minlength=_BUCKETS)
+
+
 def _grams(text: str) -> dict[int, float]:
-    said = f" {' '.join(text.casefold().split())} "
+    said = f" {' '.join(text.casefold().split())[:_MOST_CHARACTERS]} "
     counts: Counter[int] = Counter()
     for size in _GRAMS:
-        for i in range(min(_MOST_GRAMS, max(0, len(said) - size + 1))):
-            counts[zlib.crc32(said[i : i + size].encode()) % _BUCKETS] += 1
+        counts.update(
+            zlib.crc32(said[i : i + size].encode()) % _BUCKETS for i in range(max(0, len(said) - size + 1))
+        )
     weights = {bucket: 1.0 + math.log(n) for bucket, n in counts.items()}
     norm = math.sqrt(sum(w * w for w in weights.values())) or 1.0
     return {bucket: w / norm for bucket, w in weights.items()}
 
 
-def _sparse(rows: Sequence[dict[int, float]]) -> torch.Tensor:
-    places = [[i for i, r in enumerate(rows) for _ in r], [c for r in rows for c in r]]
-    values = [v for r in rows for v in r.values()]
-    table = torch.sparse_coo_tensor(
-        torch.tensor(places),
-        torch.tensor(values, dtype=torch.float32),
-        (len(rows), _BUCKETS),
-        check_invariants=False,
-    )
-    return table.coalesce()
-
-
-def _out_of_fold(features: Any, labels: Array, folds: Array, width: int) -> Array:
+def _out_of_fold(table: _Numbers | _Pieces, labels: Array, folds: Array) -> Array:
     scores = np.zeros(len(labels))
     for fold in np.unique(folds):
         others, own = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         if len(others) > _MOST_TRAINED:
             others = np.sort(np.random.default_rng(0).choice(others, _MOST_TRAINED, replace=False))
-        weights, bias = _logistic(features(others), torch.tensor(labels[others], dtype=torch.float32), width)
-        scores[own] = torch.mm(features(own), weights).squeeze(-1).numpy() + bias
+        weights, bias = _logistic(table.rows(others), labels[others].astype(np.float64))
+        scores[own] = table.rows(own).dot(weights) + bias
     return scores
 
 
-def _logistic(table: torch.Tensor, labels: torch.Tensor, width: int) -> tuple[torch.Tensor, float]:
-    """Fit a logistic model in which both classes count alike; return weights (width, 1) and bias."""
-    weights = torch.zeros(width, 1, requires_grad=True)
-    bias = torch.zeros(1, requires_grad=True)
-    good = float(labels.mean().clamp(1e-3, 1 - 1e-3))
-    share = torch.where(labels > 0.5, 0.5 / good, 0.5 / (1 - good))
-    penalty = 0.5 / (_STRENGTH * len(labels))
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=60, line_search_fn="strong_wolfe")
+def _logistic(table: _Numbers | _Pieces, labels: Array) -> tuple[Array, float]:
+    """Fit a logistic model in which both classes count alike; return weights (width,) and bias."""
+    parameters = torch.zeros(
+        table.width + 1, dtype=torch.float64, requires_grad=True
+    )  # the last one is the bias
+    good = float(np.clip(labels.mean(), 1e-3, 1 - 1e-3))
+    share = np.where(labels > 0.5, 0.5 / good, 0.5 / (1 - good)) / len(labels)
+    penalty = 1.0 / (_STRENGTH * len(labels))
+    optimizer = torch.optim.LBFGS(
+        [parameters], max_iter=60, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+    )
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        logits = torch.mm(table, weights).squeeze(-1) + bias
-        value = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, weight=share)
-        value = value + penalty * weights.square().sum()
-        value.backward()
-        return value
+    def loss() -> float:
+        weights, bias = parameters.detach().numpy()[:-1], float(parameters.detach()[-1])
+        logits = table.dot(weights) + bias
+        errors = share * (1.0 / (1.0 + np.exp(-np.clip(logits, -60, 60))) - labels)
+        gradient = np.append(table.back(errors) + penalty * weights, errors.sum())
+        parameters.grad = torch.from_numpy(gradient)
+        return float(
+            (share * (np.logaddexp(0.0, logits) - labels * logits)).sum() + 0.5 * penalty * (weights**2).sum()
+        )
 
     optimizer.step(loss)
-    return weights.detach(), float(bias.detach())
+    found = parameters.detach().numpy()
+    return found[:-1], float(found[-1])

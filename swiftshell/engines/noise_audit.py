@@ -19,6 +19,7 @@ from swiftshell.data.load import load_input
 from swiftshell.data.review.apply import plain_row
 from swiftshell.data.review.items import P_WRONG, REASON, SURE, content_hash
 from swiftshell.data.row import Row, text_of
+from swiftshell.data.tally import prompt_key
 from swiftshell.engines import audit_numbers as numbers
 from swiftshell.engines import audit_probes as probes
 from swiftshell.errors import SwiftshellError, fail
@@ -30,7 +31,7 @@ FLAGGED, ROW = "audit_flagged", "audit_row"
 _LEAST_ROWS = 20  # of each label: with fewer no detector can be told from chance
 _MODEL_DETECTORS = ("reference", "hidden", "early", "crossfit")
 _LISTED = 30
-_HIGH_AUC = 0.7  # of all probes together, lower end: no single figure is called sure below it
+_HIGH_AUC = 0.75  # of all probes together, lower end: no single figure is called sure below it
 _IN_SAMPLE = (
     "early",
 )  # trained on the labels it questions: its AUC proves nothing, so it is never believed alone
@@ -84,7 +85,8 @@ def run(request: StepRequest, ctx: Context) -> Outcome:
             least=_LEAST_ROWS,
         )
     hashes = [content_hash(r.data) for r in rows]
-    folds = probes.fold_of(hashes, labels, request.params.folds)
+    prompts = [prompt_key(r.data).hex() for r in rows]
+    folds = probes.fold_of(prompts, hashes, labels, request.params.folds)
     detected = _detect(request, ctx, rows, labels, folds)
     ctx.phase("reporting")
     found = combine(detected, labels, folds, _conflicts(hashes, labels, request), request)
@@ -238,7 +240,7 @@ def combine(
         whole = probes.dense_scores(np.stack([ranks[d.name] for d in believed], axis=1), labels, folds)
         whole = numbers.normal_scores(whole, folds)
     combined = numbers.auc(whole, labels)
-    learned = bool(believed) and combined.learned
+    learned = bool(believed) and combined.sure
     chance = numbers.levels(whole, labels)
     shares = (numbers.wrong_share(whole, labels), numbers.wrong_share(-whole, ~labels))
     p = numbers.p_wrong(chance, labels, shares if learned else (numbers.PRIOR, numbers.PRIOR))

@@ -282,10 +282,14 @@ def test_levels_rise_with_the_scores_and_keep_the_mean() -> None:
 def test_folds_keep_copies_together_and_both_labels_everywhere() -> None:
     hashes = [f"h{i // 2}" for i in range(120)]
     labels = np.array([i % 3 == 0 for i in range(120)])
-    folds = probes.fold_of(hashes, labels, 4)
+    folds = probes.fold_of(["one prompt"] * 120, hashes, labels, 4)
     assert all(folds[i] == folds[i + 1] for i in range(0, 120, 2))
     assert all(labels[folds == f].sum() >= 6 and (~labels[folds == f]).sum() >= 12 for f in range(4))
-    assert (probes.fold_of(hashes, labels, 4) == folds).all()
+    assert (probes.fold_of(["one prompt"] * 120, hashes, labels, 4) == folds).all()
+    prompts = [f"p{i // 6}" for i in range(120)]
+    folds = probes.fold_of(prompts, [str(i) for i in range(120)], labels, 4)
+    assert all(len(set(folds[i : i + 6])) == 1 for i in range(0, 120, 6))
+    assert all(labels[folds == f].sum() >= 8 for f in range(4))
 
 
 def test_probes_never_see_the_label_they_judge() -> None:
@@ -293,7 +297,7 @@ def test_probes_never_see_the_label_they_judge() -> None:
     rng = random.Random(0)
     texts = ["".join(rng.choice("abcdefghij ") for _ in range(60)) for _ in range(200)]
     labels = np.array([rng.random() < 0.5 for _ in texts])
-    folds = probes.fold_of(texts, labels, 5)
+    folds = probes.fold_of(texts, texts, labels, 5)
     assert abs(numbers.auc(probes.text_scores(texts, labels, folds), labels).value - 0.5) < 0.12
 
 
