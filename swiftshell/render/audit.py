@@ -21,14 +21,10 @@ def print_audit(found: Mapping[str, Any], *, data: str, cleaned: Path) -> None:
     print(t("audit.head", **{k: found[k] for k in ("rows", "desirable", "undesirable")}))
     columns = [t(f"audit.col_{c}") for c in ("detector", "auc", "interval", "believed")]
     table = new_table(*columns, unicode=has_unicode(sys.stdout))
-    both = [(f"audit.name.{name}", auc) for name, auc in found["detectors"].items()]
-    for name, auc in [*both, ("audit.together", found["combined"])]:
-        table.add_row(
-            t(name),
-            f"{auc['auc']:.2f}",
-            f"{auc['low']:.2f} – {auc['high']:.2f}",
-            t("audit.yes" if auc["learned"] else "audit.no"),
-        )
+    rows = [(t(f"audit.name.{name}"), auc, auc["learned"]) for name, auc in found["detectors"].items()]
+    for name, auc, believed in [*rows, (t("audit.together"), found["combined"], found["learned"])]:
+        interval = f"{auc['low']:.2f} – {auc['high']:.2f}"
+        table.add_row(name, f"{auc['auc']:.2f}", interval, t("audit.yes" if believed else "audit.no"))
     console.print(table)
     if not found["learned"]:
         print(t("audit.unsure"))
