@@ -79,7 +79,7 @@ class Events:
             self._happened.setdefault(at, {}).update({**plain, kind: True if value is None else value})
         if self._join not in columns and "." not in self._join:
             raise fail(
-                "logs.join_absent", path=str(self._path), column=self._join, columns=", ".join(columns)
+                "logs.join_absent", path=str(self._path), name=self._join, columns=", ".join(columns)
             )
         if not self.events:
             raise fail(

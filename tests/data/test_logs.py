@@ -460,3 +460,4 @@ def test_a_log_of_events_is_put_together(write: Write, tmp_path: Path) -> None:
         with pytest.raises(SwiftshellError) as caught:
             made(path, ["copied"], join=column)
         assert caught.value.problems[0].code == code
+        assert "{" not in str(caught.value)
