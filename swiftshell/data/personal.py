@@ -95,6 +95,8 @@ def is_bank_card(number: str) -> bool:
 
 
 def _is_public(address: str) -> bool:
+    if len(address) == len("1.2.3.4"):  # as versions are numbered
+        return False
     try:
         return ipaddress.IPv4Address(address).is_global and not address.endswith(".0")
     except ValueError:

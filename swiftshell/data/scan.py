@@ -7,14 +7,11 @@ whoever counts them, so that the report does not depend on the number of process
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from swiftshell.data.jsonlines import JsonLines
 from swiftshell.data.judge import Judge, Task
@@ -52,10 +49,10 @@ def pieces_of(files: list[Path]) -> list[Piece]:
 
 def usual_processes(size: int) -> int:
     """Return by how many processes so many bytes are counted: as many as this one may use cores, if that pays."""
-    # A copy of a process with threads may wait for ever for a lock that one of them held.
-    if size < _PARALLEL_BYTES or sys.platform != "linux" or threading.active_count() > 1:
+    if size < _PARALLEL_BYTES or not sys.executable or sys.platform == "win32":
         return 1
-    return min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_PROCESSES)
 
 
 def count_pieces(
@@ -74,52 +71,21 @@ def count_pieces(
 def _by_one(task: Task, pieces: list[Piece]) -> Iterator[tuple[Piece, Stretch]]:
     judge = Judge(task)
     for piece in pieces:
-        yield piece, _count(judge, piece)
+        yield piece, count_piece(judge, piece)
 
 
 def _by_many(task: Task, pieces: list[Piece], processes: int) -> Iterator[tuple[Piece, Stretch]]:
     # What starts processes takes longer to import than a small file takes to check.
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
+    from swiftshell.data.helpers import HelpersLost, count_in_helpers
 
-    done = 0
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(task,))
     try:
-        waiting: deque[tuple[Piece, Any]] = deque()
-        for piece in pieces:
-            waiting.append((piece, pool.submit(_count_here, piece)))
-            if len(waiting) > 2 * processes:
-                first, future = waiting.popleft()
-                yield first, future.result()
-                done += 1
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-            done += 1
-    except BrokenProcessPool:  # one of them was killed, most likely for memory: what is left is counted here
-        yield from _by_one(task, pieces[done:])
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        yield from zip(pieces, count_in_helpers(task, pieces, processes), strict=True)
+    except HelpersLost as lost:
+        yield from _by_one(task, pieces[lost.done :])
 
 
-_judge: Judge | None = None  # of a process that counts
-
-
-def _start(task: Task) -> None:
-    global _judge
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to answer
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are what runs at the same time
-    _judge = Judge(task)
-
-
-def _count_here(piece: Piece) -> Stretch:
-    assert _judge is not None
-    return _count(_judge, piece)
-
-
-def _count(judge: Judge, piece: Piece) -> Stretch:
+def count_piece(judge: Judge, piece: Piece) -> Stretch:
+    """Return what was counted of a piece."""
     with piece.file.open("rb", buffering=1 << 20) as file:
         lines = JsonLines(str(piece.file), judge.complain, piece.watched, at_top=piece.start == 0)
         for row in lines.rows(_lines(file, piece.start, piece.end)):
