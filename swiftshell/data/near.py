@@ -58,7 +58,8 @@ def bands(signature: bytes) -> list[bytes]:
 
 def alike(one: bytes, other: bytes) -> float:
     """Return the share of common shingles of two texts, as their signatures estimate it."""
-    return sum(map(operator.eq, memoryview(one).cast("I"), memoryview(other).cast("I"))) / NUMBERS
+    same = sum(map(operator.eq, memoryview(one).cast("I"), memoryview(other).cast("I")))
+    return int(same) / NUMBERS
 
 
 class Signatures:

@@ -37,7 +37,7 @@ class Piece:
 
 def pieces_of(files: list[Path]) -> list[Piece]:
     """Cut files into pieces."""
-    found = []
+    found: list[Piece] = []
     for file in files:
         size, start, watched = file.stat().st_size, 0, _watched(file)
         while start < size:

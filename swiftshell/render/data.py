@@ -11,7 +11,6 @@ from swiftshell.render import words
 from swiftshell.render.console import has_unicode, open_console
 from swiftshell.render.histogram import Histogram, print_histogram
 
-
 _TOLD_SHARE = 0.01  # languages of fewer rows are only counted
 
 

@@ -98,7 +98,7 @@ def _section(title: str, inner: str) -> str:
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text).replace(chr(10), '<br>')}</td></tr>" for name, text in rows)
+    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text).replace(chr(10), '<br/>')}</td></tr>" for name, text in rows)
     return f'<div class="scroll"><table><tbody>{cells}</tbody></table></div>'
 
 
