@@ -107,7 +107,7 @@ def audit_of(rows: Iterable[Row]) -> Audit:
     return found
 
 
-def _item(digest: str, group: Sequence[Row], audit: Mapping[str, Doubt], columns: Sequence[_Column]) -> Item:
+def _item(digest: str, group: Sequence[Row], audit: Audit, columns: Sequence[_Column]) -> Item:
     first = group[0]
     labels = [bool(row.data["label"]) for row in group]
     good = sum(labels)
