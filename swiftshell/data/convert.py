@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from swiftshell.data import inside
-from swiftshell.data.detect import Layout
+from swiftshell.data.detect import Layout, overlooked
 from swiftshell.data.labels import read_probability, read_weight
 from swiftshell.data.row import BadRow, Purpose, Turn, shown, text_of, type_name
 from swiftshell.data.rules import check_rules
@@ -46,7 +46,8 @@ class Converter:
         self._used = frozenset(layout.columns.values())
         self._paths = tuple(column for column in self._used if inside.is_path(column))
         self._captions = not {"prompt", "messages"} & set(layout.columns) and {"images", "completion"} <= set(layout.columns)
-        self._warn = warn
+        self._layout, self._purpose, self._warn = layout, purpose, warn
+        self.known = set(layout.known)
         makers: dict[str, Callable[[Data], list[Data]]] = {
             "sft": self._sft,
             "kto": self._kto,
@@ -62,11 +63,20 @@ class Converter:
         Raises:
             BadRow: the row cannot be used.
         """
+        if not source.keys() <= self.known:
+            self._look_anew(source)
         if self._paths:
             source = {**source, **{path: inside.value(source, path) for path in self._paths}}
         made = self._make(source)
         passed = self._passed(source)
         return [{**row, **passed} for row in made] if passed else made
+
+    def _look_anew(self, source: Data) -> None:
+        """Refuse a row that is the first with a column that would be lost; other new columns are only remembered."""
+        late = overlooked(self._layout, source, self._purpose) if self._layout.known else None
+        if late is not None:
+            raise BadRow("detect.late_column", late[0], part=late[1])
+        self.known.update(name for name, value in source.items() if value not in (None, "", []))
 
     def extra(self, source: Data) -> Data:
         """Return the columns that play no part, as they are."""

@@ -124,19 +124,38 @@ _ONE_PICTURE = ("file_name", "image", "image_path", "img")
 # What makes a row what it is; a column that less than this share of the rows has does not play such a part.
 _CORE = ("messages", "prompt", "completion", "chosen", "rejected", "text")
 _FEW = 0.4
+# What a row may have that most have not, and what would be lost if its column was overlooked.
+_MAY_COME_LATE = ("system", "history", "tools", "images", "input")
 _HELD_OUT_ONLY = ("reference", "rules", "lang")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The column of every part that a data set has, by part; `format` is the name of the whole."""
+    """The column of every part that a data set has, by part; `format` is the name of the whole.
+
+    `known` are the columns that were looked at; a row further down that brings another is looked at anew.
+    """
 
     format: str
     columns: Mapping[str, str] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
 
     def get(self, part: str) -> str | None:
         """Return the column that plays a part, or None."""
         return self.columns.get(part)
+
+
+def overlooked(layout: Layout, row: Mapping[str, Any], purpose: Purpose) -> tuple[str, str] | None:
+    """Return the column of a row, and its part, that plays one and was not there when the layout was decided."""
+    parts = [part for part in _MAY_COME_LATE if part not in layout.columns]
+    parts += ["weight"] if purpose == "kto" and "weight" not in layout.columns else []
+    for name in row.keys() - layout.known:
+        if row[name] in (None, "", []):
+            continue
+        for part in parts:
+            if name.lower() in NAMES[part] and (part != "input" or layout.columns.get("prompt") == "instruction"):
+                return name, part
+    return None
 
 
 def present_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -286,7 +305,7 @@ class _Choice:
         nested: Sequence[str] = (),
         rare: frozenset[str] = frozenset(),
     ) -> None:
-        self.rare = rare
+        self.rare, self.present = rare, frozenset(present)
         self.nested = [name for name in nested if name not in mapping.values()]
         self.purpose, self.format, self.names, self.head = purpose, format, names, head
         self.found = dict(mapping)
@@ -302,7 +321,7 @@ class _Choice:
         self._verdicts()
         for part in _HELD_OUT_ONLY if self.purpose in ("heldout", "prompts") else ():
             self._look(part)
-        return Layout(self.format or _name(self.found), self.found)
+        return Layout(self.format or _name(self.found), self.found, self.present)
 
     def _look(self, part: str, *first: str) -> None:
         if part in self.found:

@@ -64,6 +64,7 @@ class Judge:
         self.task = task
         self._folder = task.path.parent
         self._converter = Converter(task.layout, task.purpose, self._warn)
+        self._known = self._converter.known
         self._pictures = Pictures(task.layout.get("images"), task.purpose)
         self._pairing, self._desirable = pairing, desirable
         self._judged = task.judged and desirable is None
@@ -98,7 +99,7 @@ class Judge:
         """Count a row without keeping what it becomes."""
         stretch = self.stretch
         before = stretch.usable
-        if self._plain is not None and self._plain(row.data):
+        if self._plain is not None and row.data.keys() <= self._known and self._plain(row.data):
             stretch.rows += 1
             stretch.places.add(row.file, row.number, row.line, stretch.usable - before)
         else:

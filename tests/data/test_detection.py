@@ -280,3 +280,17 @@ def test_captions_are_answers_to_a_picture(write: Write, tmp_path: Path) -> None
     (tmp_path / "other").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "other" / "a.png")  # now it is not certain which one is meant
     assert check_rows(path, "sft").counts["images.missing"] == 1
+
+
+def test_what_only_late_rows_have_is_not_lost(write: Write) -> None:
+    """Two hundred rows decide the layout; a system prompt or tools that come later must not vanish in silence."""
+    rows: list[Json] = [{"prompt": f"q{n}", "completion": "a", "label": n % 2 == 0, "note": None} for n in range(300)]
+    rows[250]["note"] = "late, but no part of training"
+    report = check_rows(write(rows), "kto")
+    assert report.ok
+    for column, value in (("system", "be brief"), ("tools", [{"name": "f"}]), ("history", [["u", "v"]]), ("weight", 2)):
+        bad = [{**row, column: value} if n in (260, 270) else row for n, row in enumerate(rows)]
+        found = [p for p in check_rows(write(bad), "kto").errors if p.code == "detect.late_column"]
+        assert [(p.row, p.field_name) for p in found] == [(261, column), (271, column)]
+        early = [{**row, column: value} if n in (100, 270) else row for n, row in enumerate(rows)]
+        assert check_rows(write(early), "kto").ok
