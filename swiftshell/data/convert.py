@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from swiftshell.data import inside
-from swiftshell.data.detect import Layout, overlooked
+from swiftshell.data.detect import Layout, may_come_late, overlooked
 from swiftshell.data.labels import read_probability, read_weight
 from swiftshell.data.row import BadRow, Purpose, Turn, shown, text_of, type_name
 from swiftshell.data.rules import check_rules
@@ -76,7 +76,7 @@ class Converter:
         late = overlooked(self._layout, source, self._purpose) if self._layout.known else None
         if late is not None:
             raise BadRow("detect.late_column", late[0], part=late[1])
-        self.known.update(name for name, value in source.items() if value not in (None, "", []))
+        self.known.update(name for name, value in source.items() if value not in (None, "", []) or not may_come_late(name))
 
     def extra(self, source: Data) -> Data:
         """Return the columns that play no part, as they are."""

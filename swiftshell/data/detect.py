@@ -158,6 +158,11 @@ def overlooked(layout: Layout, row: Mapping[str, Any], purpose: Purpose) -> tupl
     return None
 
 
+def may_come_late(name: str) -> bool:
+    """Tell whether a column that is empty so far could play a part once it is filled."""
+    return any(name.lower() in NAMES[part] for part in (*_MAY_COME_LATE, "weight"))
+
+
 def present_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the columns that are not null everywhere, in the order in which they appear."""
     found: dict[str, None] = {}

@@ -294,3 +294,15 @@ def test_what_only_late_rows_have_is_not_lost(write: Write) -> None:
         assert [(p.row, p.field_name) for p in found] == [(261, column), (271, column)]
         early = [{**row, column: value} if n in (100, 270) else row for n, row in enumerate(rows)]
         assert check_rows(write(early), "kto").ok
+
+
+def test_an_empty_column_does_not_slow_the_check(write: Write) -> None:
+    """Only names that could matter once they are filled keep a row from being judged at a glance."""
+    from swiftshell.data.convert import Converter
+
+    found = look(write([{"prompt": "q", "completion": "a", "label": True, "url": None}]))
+    assert found.layout is not None
+    converter = Converter(found.layout, "kto", lambda *_, **__: None)
+    converter.rows({"prompt": "q", "completion": "a", "label": True, "url": None, "system": None})
+    assert "url" in converter.known
+    assert "system" not in converter.known
