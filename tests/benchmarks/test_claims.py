@@ -38,7 +38,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         env=environment,
         capture_output=True,
         text=True,
-        timeout=540,
+        timeout=1400,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
@@ -46,6 +46,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(1500)  # the first waits for all experiments, and a busy machine may take its time
 @pytest.mark.parametrize("name", CLAIMS)
 def test_an_experiment_measures_its_arms(name: str, quick: dict[str, dict[str, Any]]) -> None:
     result = quick[name]
@@ -65,6 +66,7 @@ def test_an_experiment_measures_its_arms(name: str, quick: dict[str, dict[str, A
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(1500)  # the first waits for all experiments, and a busy machine may take its time
 @pytest.mark.parametrize("name", CLAIMS)
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_result_can_be_told(language: str, name: str, quick: dict[str, dict[str, Any]]) -> None:
@@ -81,6 +83,7 @@ def test_every_result_can_be_told(language: str, name: str, quick: dict[str, dic
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(1500)  # the first waits for all experiments, and a busy machine may take its time
 def test_wrong_references_are_refused_and_right_ones_pass(quick: dict[str, dict[str, Any]]) -> None:
     from benchmarks.claims.wrong_reference import CASES
 
@@ -93,6 +96,7 @@ def test_wrong_references_are_refused_and_right_ones_pass(quick: dict[str, dict[
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(1500)  # the first waits for all experiments, and a busy machine may take its time
 def test_the_guard_was_really_off_and_on(quick: dict[str, dict[str, Any]]) -> None:
     arms = quick["guard"]["arms"]
     (off,) = [m for name, m in arms.items() if name.endswith("unguarded")]
