@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from swiftshell.data.detect import NAMES, present_columns
+from swiftshell.data.detect import present_columns
+from swiftshell.data.parts import NAMES
 from swiftshell.data.load import load_with_report
 from swiftshell.data.logs import FeedbackLog, LogOptions
 from swiftshell.data.read import read_rows

@@ -12,121 +12,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swiftshell.data import inside
+from swiftshell.data.parts import (
+    ALIASES,
+    CORE,
+    FEW,
+    FORMATS,
+    HELD_OUT_ONLY,
+    MAY_COME_LATE,
+    NAMES,
+    ONE_PICTURE,
+    PARTNERS,
+    PROMPT_FORMATS,
+    PROMPT_OF_FORMAT,
+    ROLES,
+)
 from swiftshell.data.row import Purpose
 from swiftshell.errors import Problem
-
-# For every part, the column names that are taken for it, the most telling first.
-NAMES: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "contents", "data"),
-    "prompt": ("prompt", "instruction", "query", "question", "input", "problem", "inputs"),
-    "completion": (
-        "completion",
-        "response",
-        "output",
-        "answer",
-        "solution",
-        "target",
-        "targets",
-        "assistant",
-        "caption",
-        "captions",
-    ),
-    "chosen": (
-        "chosen",
-        "chosen_response",
-        "chosen_messages",
-        "chosen_answer",
-        "preferred_output",
-        "accepted",
-        "preferred",
-        "better",
-        "response_j",
-    ),
-    "rejected": (
-        "rejected",
-        "rejected_response",
-        "rejected_messages",
-        "rejected_answer",
-        "non_preferred_output",
-        "dispreferred",
-        "worse",
-        "response_k",
-    ),
-    "label": (
-        "label",
-        "kto_tag",
-        "is_preferred",
-        "tag",
-        "is_desirable",
-        "desirable",
-        "preferred",
-        "thumbs_up",
-        "thumbs",
-        "thumb",
-        "feedback",
-        "liked",
-    ),
-    "score": ("score", "rating", "stars", "reward"),
-    "probability": ("probability", "p_desirable", "prob", "soft_label", "soft_labels", "desirable_probability"),
-    "weight": ("weight", "sample_weight", "row_weight", "w"),
-    "text": ("text", "story", "document"),
-    "input": ("input",),
-    "system": ("system", "system_prompt", "system_message"),
-    "history": ("history",),
-    "tools": ("tools", "functions"),
-    "images": ("images", "image", "image_path", "image_paths", "img", "file_name"),
-    "reference": ("reference", "reference_answer", "ground_truth", "gold"),
-    "rules": ("rules",),
-    "lang": ("lang", "language"),
-    "id": ("id", "prompt_id", "uid"),
-}
-ROLES = tuple(name for name in NAMES if name != "score")
-# What the recipes of other tools call a part.
-ALIASES = {"label_field": "label", "text_field": "completion", "response_field": "completion", "prompt_field": "prompt",
-           "weight_field": "weight", "probability_field": "probability"}
-# The answer column that belongs to a prompt column comes before the general order.
-_PARTNERS = {
-    "instruction": "output",
-    "query": "response",
-    "question": "answer",
-    "prompt": "completion",
-    "input": "output",
-    "problem": "solution",
-    "inputs": "targets",
-    "user": "assistant",
-    "human": "assistant",
-}
-FORMATS = (
-    "messages",
-    "sharegpt",
-    "prompt_completion",
-    "alpaca",
-    "query_response",
-    "question_answer",
-    "preference",
-    "captions",
-    "text",
-)
-_PROMPT_FORMATS = {
-    "instruction": "alpaca",
-    "input": "alpaca",
-    "query": "query_response",
-    "question": "question_answer",
-}
-_PROMPT_OF_FORMAT = {
-    "alpaca": "instruction",
-    "query_response": "query",
-    "question_answer": "question",
-    "prompt_completion": "prompt",
-}
-# Beside a column of one picture a row, `text` is its caption.
-_ONE_PICTURE = ("file_name", "image", "image_path", "img")
-# What makes a row what it is; a column that less than this share of the rows has does not play such a part.
-_CORE = ("messages", "prompt", "completion", "chosen", "rejected", "text")
-_FEW = 0.4
-# What a row may have that most have not, and what would be lost if its column was overlooked.
-_MAY_COME_LATE = ("system", "history", "tools", "images", "input")
-_HELD_OUT_ONLY = ("reference", "rules", "lang")
 
 
 @dataclass(frozen=True)
@@ -147,7 +48,7 @@ class Layout:
 
 def overlooked(layout: Layout, row: Mapping[str, Any], purpose: Purpose) -> tuple[str, str] | None:
     """Return the column of a row, and its part, that plays one and was not there when the layout was decided."""
-    parts = [part for part in _MAY_COME_LATE if part not in layout.columns]
+    parts = [part for part in MAY_COME_LATE if part not in layout.columns]
     parts += ["weight"] if purpose == "kto" and "weight" not in layout.columns else []
     for name in row.keys() - layout.known:
         if row[name] in (None, "", []):
@@ -160,7 +61,7 @@ def overlooked(layout: Layout, row: Mapping[str, Any], purpose: Purpose) -> tupl
 
 def may_come_late(name: str) -> bool:
     """Tell whether a column that is empty so far could play a part once it is filled."""
-    return any(name.lower() in NAMES[part] for part in (*_MAY_COME_LATE, "weight"))
+    return any(name.lower() in NAMES[part] for part in (*MAY_COME_LATE, "weight"))
 
 
 def present_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -251,7 +152,7 @@ def find_purpose(
 
 def _rare(head: Sequence[Mapping[str, Any]], present: Sequence[str]) -> frozenset[str]:
     """Return the columns that few of the first rows have."""
-    least = len(head) * _FEW
+    least = len(head) * FEW
     return frozenset(name for name in present if sum(row.get(name) is not None for row in head) < least)
 
 
@@ -324,7 +225,7 @@ class _Choice:
             self._look(part)
         self._captions()
         self._verdicts()
-        for part in _HELD_OUT_ONLY if self.purpose in ("heldout", "prompts") else ():
+        for part in HELD_OUT_ONLY if self.purpose in ("heldout", "prompts") else ():
             self._look(part)
         return Layout(self.format or _name(self.found), self.found, self.present)
 
@@ -332,7 +233,7 @@ class _Choice:
         if part in self.found:
             return
         for wanted in (*first, *self.names[part]):
-            name = self._free(wanted, part in _CORE)
+            name = self._free(wanted, part in CORE)
             if name is not None and inside.plausible(part, wanted, name, self.head):
                 self.found[part] = name
                 (self.free if name in self.free else self.nested).remove(name)
@@ -363,11 +264,11 @@ class _Choice:
         if format_ in (None, "messages", "sharegpt", "preference") and not asks:
             self._look("messages")
         if "messages" not in found and format_ != "text":
-            first = [_PROMPT_OF_FORMAT[format_]] if format_ in _PROMPT_OF_FORMAT else []
+            first = [PROMPT_OF_FORMAT[format_]] if format_ in PROMPT_OF_FORMAT else []
             # "user" is a name or a number in most files; beside "assistant" it is what was asked.
             self._look("prompt", *first, *(("user", "human") if self._free("assistant") else ()))
         prompt = found.get("prompt", "").lower()
-        partner = _PARTNERS.get(prompt)
+        partner = PARTNERS.get(prompt)
         self._look("completion", *([partner] if partner else []))
         if prompt == "instruction":
             self._look("input")
@@ -377,7 +278,7 @@ class _Choice:
     def _captions(self) -> None:
         """Take the text beside a picture for what is said of it, where nothing is asked."""
         found = self.found
-        if found.get("images") in _ONE_PICTURE and "text" in found and "completion" not in found:
+        if found.get("images") in ONE_PICTURE and "text" in found and "completion" not in found:
             found["completion"] = found.pop("text")
         elif "text" in found and "images" not in found and not {"messages", "prompt", "chosen"} & set(found):
             found.pop("completion", None)  # an answer to nothing
@@ -405,7 +306,7 @@ def _name(found: Mapping[str, str]) -> str:
     if "messages" in found:
         return "sharegpt" if found["messages"].startswith("conversation") else "messages"
     if "prompt" in found:
-        return _PROMPT_FORMATS.get(found["prompt"].lower(), "prompt_completion")
+        return PROMPT_FORMATS.get(found["prompt"].lower(), "prompt_completion")
     return "captions" if {"images", "completion"} <= set(found) else "text"
 
 

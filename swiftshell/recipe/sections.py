@@ -110,7 +110,7 @@ def _columns(checker: Checker, path: KeyPath, value: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     if not value:
         return found
-    from swiftshell.data.detect import ALIASES, ROLES
+    from swiftshell.data.parts import ALIASES, ROLES
 
     for key, column in checker.mapping(path, value, (*ROLES, *ALIASES)).items():
         text = checker.text((*path, key), column)
@@ -125,7 +125,7 @@ def _columns(checker: Checker, path: KeyPath, value: Any) -> dict[str, str]:
 def _format(checker: Checker, path: KeyPath, value: Any) -> str | None:
     if value is None:
         return None
-    from swiftshell.data.detect import FORMATS
+    from swiftshell.data.parts import FORMATS
 
     found: str | None = checker.choice(path, value, FORMATS)
     return found
