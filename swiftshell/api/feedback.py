@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from swiftshell.data.detect import present_columns
-from swiftshell.data.parts import NAMES
 from swiftshell.data.load import load_with_report
 from swiftshell.data.logs import FeedbackLog, LogOptions
+from swiftshell.data.parts import NAMES
 from swiftshell.data.read import read_rows
 from swiftshell.data.row import Row
 from swiftshell.data.signals import Signal, rules_file, signal_of
