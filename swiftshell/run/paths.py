@@ -56,8 +56,14 @@ class StepPaths:
 
     @property
     def cache(self) -> Path:
-        """Return the workspace's cache: WORKSPACE/runs/RUN/steps/NN-id is this step."""
-        return self.root.parents[3] / ".swiftshell" / "cache"
+        """Return the workspace's cache: WORKSPACE/runs/RUN/steps/NN-id is this step.
+
+        A step that lies anywhere else keeps a cache of its own: a folder is never made a workspace by the way.
+        """
+        runs = self.root.parents[2]
+        own = runs.parent / ".swiftshell"
+        inside = runs.name == "runs" and (own / "workspace.json").is_file()
+        return own / "cache" if inside else self.root / "cache"
 
     def partial(self, attempt: int) -> Path:
         return self.root / f"out.partial-{attempt:03d}"

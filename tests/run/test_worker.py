@@ -133,3 +133,13 @@ def test_an_engine_that_leaves_nothing_is_a_defect(step: StepPaths, monkeypatch:
     outcome = json.loads(step.attempt(1).outcome.read_text())
     assert outcome["problems"][0]["code"] == "core.defect"
     assert "left no file" in outcome["problems"][0]["values"]["message"]
+
+
+def test_the_cache_is_the_workspaces_and_a_stray_step_makes_no_workspace(tmp_path: Path) -> None:
+    stray = StepPaths(tmp_path / "steps" / "01-kto")
+    assert stray.cache == stray.root / "cache"
+    inside = StepPaths(tmp_path / "lab" / "runs" / "a-run" / "steps" / "01-kto")
+    assert inside.cache == inside.root / "cache"
+    (tmp_path / "lab" / ".swiftshell").mkdir(parents=True)
+    (tmp_path / "lab" / ".swiftshell" / "workspace.json").write_text("{}")
+    assert inside.cache == tmp_path / "lab" / ".swiftshell" / "cache"
