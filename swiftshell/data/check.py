@@ -230,17 +230,16 @@ class Check:
             report.images_mark = self._pictures.mark()
         bad_labels = set(left_out)
         if self._desirable is not None:
-            undesired = self._desirable.finish(report, self._complain)
-            report.usable -= len(undesired)
-            left_out |= undesired
+            left_out |= self._desirable.finish(report, self._complain, collect=kept is not None)
+            report.usable -= self._desirable.out
         good = [row for row in kept or [] if (row.file, row.number) not in left_out]
         for row in good:
             if "label" in row.data:
                 row.data["label"] = self._labels.read(row.data)
         if self._pairing is not None:
-            pairs = self._pairing.finish(self._labels.read, bad_labels)
+            pairs = self._pairing.finish(self._labels.read, bad_labels, keep=kept is not None)
             pairs.tell(report)
-            report.usable, good = len(pairs.partner), pairs.rows_of(good)
+            report.usable, good = pairs.pairs, pairs.rows_of(good)
         self._check_classes()
         if report.rows == 0 and not report.problems:
             report.add(Problem("data.empty", {"path": report.path}, file=report.path))

@@ -4,26 +4,33 @@ A pair is a desirable and an undesirable answer to exactly the same prompt (syst
 Every answer is used at most once, an answer that people judged both ways not at all. Which answer meets which is drawn
 by a generator seeded with the prompt itself, so that plan, worker and a later run make the same pairs.
 
-Only digests and places are kept, about 200 bytes a row, so that a check needs no row in memory.
+Only digests, labels and places are kept, about 50 bytes a row, so that a check needs no row in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
+from array import array
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from swiftshell.data.compact import Places
 from swiftshell.data.labels import Rule, infer_rule, normalise
 from swiftshell.data.report import DataReport
 from swiftshell.data.row import Row
+from swiftshell.data.stretch import LabelValues
 from swiftshell.errors import Problem
 
 Place = tuple[str, int]  # file, row
 _FEW = 0.5  # below this share of rows with a partner DPO leaves most of what people said unused
 _TELLING_NAMES = ("label", "kto_tag", "is_preferred")  # a "tag" or "feedback" is often none of ours
+_DIGEST_BYTES = 16
+_ROWS_PER_PART = 1 << 16
 _ANSWER_PARTS = ("completion", "label", "probability", "weight", "id")
 
 
@@ -43,41 +50,74 @@ class Pairing:
     """Collect labelled answers, then say which of them are pairs."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[bytes, bytes, Place, Any]] = []
+        self._asked, self._answers = bytearray(), bytearray()  # a digest of each row
+        self._places = Places()
+        self._values = LabelValues()
+        self._labels, self._probabilities = array("i"), array("d")
 
     def add(self, row: Row, data: Mapping[str, Any]) -> None:
         """Remember a converted row (prompt, completion, label not yet read); one of weight 0 is to count for nothing."""
         if data.get("weight") == 0.0:
             return
-        asked = {k: v for k, v in data.items() if k not in _ANSWER_PARTS}
-        self._rows.append(
-            (_digest(asked), _digest(data["completion"]), (row.file, row.number), dict(_label_parts(data)))
-        )
+        self._asked += _digest({k: v for k, v in data.items() if k not in _ANSWER_PARTS})
+        self._answers += _digest(data["completion"])
+        self._places.add(row.file, row.number, row.line)
+        self._labels.append(self._values.number(data.get("label")))
+        self._probabilities.append(data.get("probability", math.nan))
 
-    def finish(self, read: Callable[[Mapping[str, Any]], bool], refused: Collection[Place]) -> Pairs:
-        """Return the pairs; `read` gives the label of a row's label parts, unless the row was refused."""
-        prompts: dict[bytes, _Prompt] = {}
-        rows = 0
-        for asked, answer, place, said in self._rows:
-            if place in refused:
-                continue
-            label = read(said)
-            rows += 1
-            prompt = prompts.setdefault(asked, _Prompt())
-            prompt.places.setdefault(answer, place)
-            prompt.labels.setdefault(answer, set()).add(label)
+    def finish(
+        self, read: Callable[[Mapping[str, Any]], bool], refused: Collection[Place], *, keep: bool = True
+    ) -> Pairs:
+        """Return the pairs; `read` gives the label of a row's label parts, unless the row was refused.
+
+        Prompts are looked at in parts, so that few of them are in memory; without `keep` the pairs are only counted.
+        """
         partner: dict[Place, Place] = {}
-        both = 0
-        for asked, prompt in prompts.items():
-            good, bad = prompt.side(True), prompt.side(False)
-            both += bool(good and bad)
-            draw = random.Random(asked)
-            draw.shuffle(good)
-            draw.shuffle(bad)
-            partner.update(zip(good, bad, strict=False))
-        judged_twice = sum(len(said) == 2 for p in prompts.values() for said in p.labels.values())
-        copies = rows - sum(len(p.places) for p in prompts.values())
-        return Pairs(partner, rows, len(prompts), both, judged_twice, copies)
+        counted = Counter[str]()
+        parts = 1 + len(self._labels) // _ROWS_PER_PART
+        for part in range(parts):
+            prompts = self._prompts(part, parts, read, refused, counted)
+            counted["prompts"] += len(prompts)
+            for asked, prompt in prompts.items():
+                good, bad = prompt.side(True), prompt.side(False)
+                counted["both"] += bool(good and bad)
+                counted["pairs"] += min(len(good), len(bad))
+                counted["judged_twice"] += sum(len(said) == 2 for said in prompt.labels.values())
+                counted["different"] += len(prompt.places)
+                if keep:
+                    draw = random.Random(asked)
+                    draw.shuffle(good)
+                    draw.shuffle(bad)
+                    partner.update(zip(good, bad, strict=False))
+        copies = counted["rows"] - counted["different"]
+        numbers = (counted[name] for name in ("pairs", "rows", "prompts", "both", "judged_twice"))
+        return Pairs(partner, *numbers, copies)
+
+    def _prompts(
+        self,
+        part: int,
+        parts: int,
+        read: Callable[[Mapping[str, Any]], bool],
+        refused: Collection[Place],
+        counted: Counter[str],
+    ) -> dict[bytes, _Prompt]:
+        prompts: dict[bytes, _Prompt] = {}
+        for at, (number, probability) in enumerate(zip(self._labels, self._probabilities, strict=True)):
+            start = at * _DIGEST_BYTES
+            if parts > 1 and self._asked[start] % parts != part:
+                continue
+            file, row, _ = self._places[at]
+            if (file, row) in refused:
+                continue
+            said: dict[str, Any] = {"label": self._values.value(number)}
+            if not math.isnan(probability):
+                said["probability"] = probability
+            counted["rows"] += 1
+            prompt = prompts.setdefault(bytes(self._asked[start : start + _DIGEST_BYTES]), _Prompt())
+            answer = bytes(self._answers[start : start + _DIGEST_BYTES])
+            prompt.places.setdefault(answer, (file, row))
+            prompt.labels.setdefault(answer, set()).add(read(said))
+        return prompts
 
 
 @dataclass(frozen=True)
@@ -85,12 +125,14 @@ class Pairs:
     """Pairs made of thumbs.
 
     Attributes:
-        partner: place of the desirable answer → place of the undesirable one.
+        partner: place of the desirable answer → place of the undesirable one; empty if pairs were only counted.
+        pairs: how many there are.
         rows: labelled answers looked at; `prompts`: different prompts among them; `both`: prompts with both kinds.
         judged_twice: answers that got both labels and so belong to no pair; `copies`: rows that repeat an answer.
     """
 
     partner: Mapping[Place, Place]
+    pairs: int
     rows: int
     prompts: int
     both: int
@@ -99,12 +141,11 @@ class Pairs:
 
     def facts(self) -> dict[str, int]:
         """Return the numbers for the report."""
-        pairs = len(self.partner)
         return {
-            "pairs": pairs,
+            "pairs": self.pairs,
             "rows": self.rows,
-            "paired": 2 * pairs,
-            "alone": self.rows - 2 * pairs,
+            "paired": 2 * self.pairs,
+            "alone": self.rows - 2 * self.pairs,
             "prompts": self.prompts,
             "both": self.both,
             "judged_twice": self.judged_twice,
@@ -114,7 +155,7 @@ class Pairs:
     def tell(self, report: DataReport) -> None:
         """Say in the report how many rows found a partner; none at all refuses the data."""
         report.pairing = facts = self.facts()
-        if not self.partner:
+        if not self.pairs:
             if self.rows:
                 report.add(Problem("pairs.none", facts, file=report.path))
             return
@@ -153,64 +194,79 @@ class Desirable:
     def __init__(self, rule: Rule | None, *, named: bool) -> None:
         self._rule = rule
         self._strict = named or rule is not None
-        self._values: list[tuple[Any, Row]] = []
+        self._values = LabelValues()
+        self._labels = array("i")
+        self._places = Places()
+        self.out = 0  # rows left out, once finished
 
     def take(self, row: Row, made: list[dict[str, Any]]) -> None:
         """Take the label out of the rows that a source row became, and remember it with its place."""
         for data in made:
             probability, label = data.pop("probability", None), data.pop("label", None)
             value = label if probability is None else probability >= 0.5
-            self._values.append((value, Row(row.number, row.line, {}, row.file)))
+            self._labels.append(self._values.number(value))
+            self._places.add(row.file, row.number, row.line)
 
-    def finish(self, report: DataReport, complain: Callable[[Problem], None]) -> set[Place]:
-        """Return the places of the rows to leave out, and say so in the report."""
+    def finish(
+        self, report: DataReport, complain: Callable[[Problem], None], *, collect: bool = True
+    ) -> set[Place]:
+        """Say in the report which rows are left out; return their places if they are to be collected."""
         column = report.columns.get("label") or report.columns.get("probability", "")
         by_probability = self._rule is not None and self._rule.kind == "probability"
-        rule = (None if by_probability else self._rule) or infer_rule(value for value, _ in self._values)
-        read = [(rule.read(value), normalise(value) is None, row) for value, row in self._values]
-        bad = [(label, row) for label, missing, row in read if isinstance(label, Problem) and not missing]
-        if bad and not self._strict:
+        rule = (None if by_probability else self._rule) or infer_rule(self._values.values)
+        verdicts = _Verdicts(rule, self._values)
+        counted = Counter(map(verdicts.kind, self._labels))
+        if counted["bad"] and not self._strict:
             report.columns.pop("label", None)
             report.unused.append(column)
             if column in _TELLING_NAMES:
-                report.add(
-                    Problem("data.label_unused", {"column": column}, file=report.path, severity="warning")
-                )
+                report.add(Problem("data.label_unused", {"column": column}, file=report.path, severity="warning"))
             return set()
-        for label, row in bad:
-            complain(
-                Problem(
-                    label.code,
-                    {**label.values, "column": column},
-                    row.file,
-                    row.line,
-                    None,
-                    row.number,
-                    column,
-                )
-            )
+        left_out: set[Place] = set()
+        for at, number in enumerate(self._labels):
+            if (kind := verdicts.kind(number)) == "good":
+                continue
+            if kind == "bad" or collect:
+                file, row, line = self._places[at]
+                left_out |= {(file, row)} if collect else set()
+                if isinstance(label := verdicts.of(number), Problem) and kind == "bad":
+                    complain(Problem(label.code, {**label.values, "column": column}, file, line, None, row, column))
         report.label_rule = rule.kind
-        out = {(row.file, row.number) for label, _, row in read if label is not True}
-        kept, unlabelled = len(read) - len(out), sum(missing for _, missing, _ in read)
-        report.classes = {"desirable": kept, "undesirable": len(out) - unlabelled - len(bad)}
-        values = {
-            "kept": kept,
-            "total": len(read),
-            "out": len(out),
-            "unlabelled": unlabelled,
-            "column": column,
-        }
-        if not kept:
+        report.classes = {"desirable": counted["good"], "undesirable": counted["undesirable"]}
+        self.out = len(self._labels) - counted["good"]
+        values = {"kept": counted["good"], "total": len(self._labels), "out": self.out,
+                  "unlabelled": counted["missing"], "column": column}
+        if not counted["good"]:
             report.add(Problem("pairs.nothing_to_imitate", values, file=report.path))
-        elif out:
+        elif self.out:
             report.add(Problem("pairs.desirable_only", values, file=report.path, severity="note"))
-        return out
+        return left_out
 
 
-def _label_parts(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(part, data[part]) for part in ("label", "probability") if part in data]
+class _Verdicts:
+    """What a rule says of labels, by their numbers, each asked once."""
+
+    def __init__(self, rule: Rule, values: LabelValues) -> None:
+        self._rule, self._values = rule, values
+        self._kinds: dict[int, str] = {}
+
+    def of(self, number: int) -> bool | Problem:
+        """Return the label, or the problem that it is."""
+        return self._rule.read(self._values.value(number))
+
+    def kind(self, number: int) -> str:
+        """Return good, undesirable, missing or bad."""
+        if (known := self._kinds.get(number)) is None:
+            label = self.of(number)
+            if isinstance(label, Problem):
+                known = "missing" if normalise(self._values.value(number)) is None else "bad"
+            else:
+                known = "good" if label else "undesirable"
+            if number < len(self._values.values):
+                self._kinds[number] = known
+        return known
 
 
 def _digest(value: Any) -> bytes:
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=_DIGEST_BYTES).digest()

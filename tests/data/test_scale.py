@@ -400,6 +400,17 @@ def test_the_earliest_are_kept_whatever_the_order() -> None:
     assert (kept.number, kept.first()) == (1000, [(0, 0), (1, -1), (2, -2)])
 
 
+def test_pairs_are_the_same_when_prompts_are_looked_at_in_parts(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(12)
+    rows = [{"prompt": f"q{rng.randrange(60)}", "completion": f"a{rng.randrange(40)}", "label": n % 3 == 0} for n in range(400)]
+    path = write(rows)
+    whole, report = load_with_report(path, "dpo")
+    monkeypatch.setattr("swiftshell.data.pairs._ROWS_PER_PART", 30)
+    parts, again = load_with_report(path, "dpo")
+    assert [r.data for r in parts] == [r.data for r in whole]
+    assert again.pairing == report.pairing == check_rows(path, "dpo").pairing
+
+
 @pytest.mark.slow
 def test_memory_stays_flat(tmp_path: Path) -> None:
     """Five times the rows take no more than some bytes a row."""
