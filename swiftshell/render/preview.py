@@ -69,7 +69,9 @@ def _about(text: Text, *, alone: bool) -> str:
 def _body(text: Text, marks: tuple[str, str], whole: bool, same_prompt: bool) -> Any:
     from rich.text import Text as Line
 
-    line = Line(f"({t('detect.same_prompt')})\n" if same_prompt else "", style=_READ)
+    line = Line()
+    if same_prompt:
+        line.append(f"({t('detect.same_prompt')})\n", style=_READ)
     for piece in text.pieces[1 if same_prompt else 0 :]:
         shown = visible(piece.text if whole else _cut(piece))
         line.append(f"{marks[0]}{shown}{marks[1]}" if piece.learned else shown, style=_LEARNED if piece.learned else _READ)
