@@ -89,9 +89,15 @@ class Pairing:
                     draw.shuffle(good)
                     draw.shuffle(bad)
                     partner.update(zip(good, bad, strict=False))
-        copies = counted["rows"] - counted["different"]
-        numbers = (counted[name] for name in ("pairs", "rows", "prompts", "both", "judged_twice"))
-        return Pairs(partner, *numbers, copies)
+        return Pairs(
+            partner,
+            counted["pairs"],
+            counted["rows"],
+            counted["prompts"],
+            counted["both"],
+            counted["judged_twice"],
+            copies=counted["rows"] - counted["different"],
+        )
 
     def _prompts(
         self,
