@@ -7,7 +7,6 @@ for ever for threads that were not copied. They end with the one that started th
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -97,6 +96,7 @@ def _start() -> tuple[subprocess.Popen[bytes], Connection]:
             [sys.executable, "-m", _MODULE, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is the first process's to answer
             env=environment,
         )
     return child, Connection(ours.detach())
@@ -107,7 +107,6 @@ def serve(line: Connection) -> None:
     from swiftshell.data.judge import Judge
     from swiftshell.data.scan import count_piece
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to answer
     try:
         judge = Judge(line.recv())
         while True:

@@ -16,6 +16,7 @@ from typing import IO
 from swiftshell.data.jsonlines import JsonLines
 from swiftshell.data.judge import Judge, Task
 from swiftshell.data.stretch import Stretch
+from swiftshell.data.tables import unreadable
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -85,11 +86,14 @@ def _by_many(task: Task, pieces: list[Piece], processes: int) -> Iterator[tuple[
 
 
 def count_piece(judge: Judge, piece: Piece) -> Stretch:
-    """Return what was counted of a piece."""
-    with piece.file.open("rb", buffering=1 << 20) as file:
-        lines = JsonLines(str(piece.file), judge.complain, piece.watched, at_top=piece.start == 0)
-        for row in lines.rows(_lines(file, piece.start, piece.end)):
-            judge.look(row)
+    """Return what was counted of a piece; a file that cannot be read any more is a problem of its own."""
+    lines = JsonLines(str(piece.file), judge.complain, piece.watched, at_top=piece.start == 0)
+    try:
+        with piece.file.open("rb", buffering=1 << 20) as file:
+            for row in lines.rows(_lines(file, piece.start, piece.end)):
+                judge.look(row)
+    except OSError as error:
+        judge.complain(unreadable(piece.file, error))
     stretch = judge.end()
     stretch.lines, stretch.row_numbers = lines.line, lines.number
     return stretch

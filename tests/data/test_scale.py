@@ -225,6 +225,15 @@ def test_a_process_that_is_killed_costs_time_only(write: Write) -> None:
 
 
 @pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_file_that_goes_away_meanwhile_is_said(write: Write, processes: int) -> None:
+    path = write(b"\n".join(mixed_lines(300)))
+    report = check_rows(path, "kto", processes=processes, progress=lambda done, total: path.unlink(missing_ok=True))
+    assert report.counts["data.unreadable"] > 0
+    assert not report.ok
+
+
+@pytest.mark.usefixtures("pieces")
 def test_the_first_problem_is_told_while_the_rest_is_read(write: Write) -> None:
     lines = [
         b'{"prompt": "q", "completion": "", "label": true}',
