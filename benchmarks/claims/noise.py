@@ -117,26 +117,15 @@ def logps(made: Made, rows: Sequence[Row]) -> list[float]:
 
 
 def verdict(result: dict[str, Any]) -> str:
-    """Say whether the audit helps where noise hurts most, and never harms."""
-    helps = [
-        common.above_zero(result, f"audited_{s}", f"raw_{s}", "desirable_share")
-        for s in SHARES
-        if _has(result, s)
-    ]
-    means = [
-        common.find(result, f"audited_{s}", f"raw_{s}", "desirable_share")["mean"]
-        for s in SHARES
-        if _has(result, s)
-    ]
-    if all(helps):
+    """Say whether the audit helps at every share, surely or on average."""
+    shares = [s for s in SHARES if _has(result, s)]
+    pairs = [(f"audited_{s}", f"raw_{s}", "desirable_share") for s in shares]
+    sure = [common.above_zero(result, *pair) for pair in pairs]
+    if all(sure):
         return "holds"
-    return (
-        "holds_where_noisy"
-        if any(helps) and min(means) > -0.02
-        else "helps_on_average"
-        if min(means) > 0
-        else "fails"
-    )
+    if min(common.find(result, *pair)["mean"] for pair in pairs) <= 0:
+        return "fails"
+    return "holds_where_noisy" if any(sure) else "helps_on_average"
 
 
 def _has(result: dict[str, Any], share: int) -> bool:
