@@ -123,6 +123,17 @@ def test_committed_results_are_whole_runs() -> None:
         assert result["seeds"] == list(common.SEEDS), name
 
 
+def test_committed_verdicts_follow_from_the_committed_numbers() -> None:
+    from benchmarks.claims import all as every
+    from benchmarks.claims import tables
+
+    for name, result in tables.results().items():
+        assert result["verdict"] == every.CLAIMS[name].verdict(result), name
+        for d in result["differences"]:
+            later, earlier = (result["arms"][d[side]][d["metric"]] for side in ("later", "earlier"))
+            assert d["mean"] == pytest.approx(later["mean"] - earlier["mean"], abs=2e-5), (name, d)
+
+
 def test_both_languages_tell_the_same() -> None:
     from benchmarks.claims import tables
 
