@@ -184,7 +184,7 @@ def verdict(result: dict[str, Any]) -> str:
     """Say whether the audit finds most wrong positives, mostly rightly, gives quality back, and admits what it cannot tell."""
     arms = result["arms"]
     finds = all(
-        arms[name]["recall"]["mean"] >= 0.5 and arms[name].get("precision", {"mean": 0.0})["mean"] >= 0.7
+        min(arms[name]["recall"]["mean"], arms[name].get("precision", {"mean": 0.0})["mean"]) > 0.5
         for name in ("audited", "stories_audited")
         if name in arms
     )
