@@ -88,6 +88,15 @@ class Made:
         return [float(e["value"]) for e in events if e["kind"] == "metric" and e["name"] == name]
 
 
+@dataclass(frozen=True)
+class Sum:
+    """A labelled answer's summed log-probability (nats) and its length in tokens."""
+
+    good: bool
+    total: float
+    tokens: int
+
+
 class StepFailed(RuntimeError):
     """A step that a claim needs did not succeed."""
 
@@ -211,26 +220,51 @@ class Lab:
         their true labels; `preference_auc`: the same of the mean log p per token. A reference has no reward of its own.
         """
         prompts, limit = DATA_DIR / "heldout.jsonl", 8 if self.quick else 0
-        answers = self._evaluate(models, prompts, ["desirable_share"], seed, limit=limit, **params)
-        rows = self.data("held-out", starter_rows.labelled_held_out(32 if self.quick else 400))
-        ranks = self.ranks(models, rows, seed, **params)
+        answers = self._scores(models, prompts, ["desirable_share"], seed, limit=limit, **params)
+        ranks = self.ranks(models, self.labelled(), seed, **params)
         return {name: {**answers[name], **ranks[name]} for name in models}
+
+    def labelled(self) -> Path:
+        """Return the file of held-out answers with their true labels."""
+        return self.data("held-out", starter_rows.labelled_held_out(32 if self.quick else 400))
 
     def ranks(self, models: Mapping[str, Path], data: Path, seed: int, **params: Any) -> dict[str, Scores]:
         """Return how well each model ranks the labelled answers of a file."""
-        return self._evaluate(models, data, ["preference_auc"], seed, **params)
+        return self._scores(models, data, ["preference_auc"], seed, **params)
+
+    def sums(self, models: Mapping[str, Path], data: Path, seed: int) -> dict[str, list[Sum]]:
+        """Return, for each model of a step that `ranks` made, the log-probability of every labelled answer."""
+        logs = self._evaluate(models, data, ["preference_auc"], seed).root / "checkpoints"
+        return {name: _sums(next(logs.glob(f"{i:02d}-*.jsonl"))) for i, name in enumerate(models, 1)}
 
     def _evaluate(
         self, models: Mapping[str, Path], data: Path, metrics: list[str], seed: int, **params: Any
-    ) -> dict[str, Scores]:
+    ) -> Made:
         params = {"metrics": metrics, "max_new_tokens": 48, "batch_size": 100, **params}
         refs = [model(path, name) for name, path in models.items()]
-        made = self.need("evaluate", params, {"models": refs, "eval_data": dataset(data)}, seed=seed)
+        return self.need("evaluate", params, {"models": refs, "eval_data": dataset(data)}, seed=seed)
+
+    def _scores(
+        self, models: Mapping[str, Path], data: Path, metrics: list[str], seed: int, **params: Any
+    ) -> dict[str, Scores]:
+        made = self._evaluate(models, data, metrics, seed, **params)
         found = {
             m["name"]: {k: v[0] for k, v in m["metrics"].items() if v[0] is not None}
             for m in made.summary["models"]
         }
         return {name: found[name] for name in models}
+
+
+def _sums(log: Path) -> list[Sum]:
+    """Read what an evaluation wrote of each labelled answer, in the order of the rows."""
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    scores = {r["row"]: r["scores"] for r in rows if "scores" in r}
+    return [
+        Sum(name.startswith("good"), total, int(tokens))
+        for row in sorted(scores)
+        for name, (total, tokens) in sorted(scores[row].items())
+        if name.startswith(("good", "bad"))
+    ]
 
 
 def _in_own_process(step: StepPaths) -> float:

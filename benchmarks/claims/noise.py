@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims import common, starter_rows
+from benchmarks.claims import common, starter_rows, stats
 from benchmarks.claims.common import Claim, Lab, Made, Row, Scores
 from benchmarks.claims.starter_rows import Drawn
 
@@ -78,24 +78,19 @@ def audited(lab: Lab, seed: int, rows: Sequence[Labelled], sft: Made) -> tuple[l
         policy = lab.kto(seed, others, sft)
         rewards[held] = rewards_per_token(lab, seed, policy, sft, [rows[i].row() for i in held])
     labels = np.array([r.label for r in rows])
-    learned = auc(rewards[labels], rewards[~labels])
+    learned = stats.auc(rewards[labels], rewards[~labels])
     limit = np.quantile(rewards[~labels], QUANTILE) if learned >= LEARNED_AUC else -np.inf
     flagged = labels & (rewards < limit)
     wrong = np.array([r.wrong for r in rows])
     hits = float((flagged & wrong).sum())
     found = {
         "probe_auc": learned,
-        "detection_auc": auc(rewards[labels & ~wrong], rewards[labels & wrong]),
+        "detection_auc": stats.auc(rewards[labels & ~wrong], rewards[labels & wrong]),
         "flagged": float(flagged.sum()),
         "precision": hits / max(1.0, float(flagged.sum())),
         "recall": hits / float(wrong.sum()),
     }
     return [bool(f) for f in flagged], found
-
-
-def auc(good: Any, bad: Any) -> float:
-    """Return the share of pairs in which the good one scores higher; ties count half."""
-    return float(((good[:, None] > bad[None]) + 0.5 * (good[:, None] == bad[None])).mean())
 
 
 def rewards_per_token(lab: Lab, seed: int, policy: Made, sft: Made, rows: Sequence[Row]) -> Any:

@@ -39,3 +39,19 @@ def difference(seeds: Seeds, later: str, earlier: str, metric: str) -> dict[str,
     """Return later minus earlier, paired by seed: both started from the same SFT model and saw the same rows."""
     values = [found[later][metric] - found[earlier][metric] for found in seeds.values()]
     return {"later": later, "earlier": earlier, "metric": metric, **interval(values)}
+
+
+def auc(good: Any, bad: Any) -> float:
+    """Return the share of pairs in which the good one scores higher (arrays); ties count half."""
+    return float(((good[:, None] > bad[None]) + 0.5 * (good[:, None] == bad[None])).mean())
+
+
+def auc_within(scores: Any, good: Any, groups: Any) -> float:
+    """Return the same share over the pairs whose two members belong to one group."""
+    won = pairs = 0.0
+    for group in set(groups.tolist()):
+        ups, downs = scores[(groups == group) & good], scores[(groups == group) & ~good]
+        if len(ups) and len(downs):
+            won += auc(ups, downs) * len(ups) * len(downs)
+            pairs += len(ups) * len(downs)
+    return won / pairs

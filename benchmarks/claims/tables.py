@@ -32,11 +32,19 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "guard": ("desirable_share", "reward_auc", "restarts", "gave_up", "highest_kl"),
     "wrong_reference": ("caught", "steps", "difference", "trained_unproven"),
     "soft_labels": ("desirable_share", "reward_auc", "wrong_labels"),
-    "batches": ("desirable_share", "reward_auc", "padding", "kl_padding", "peak_mib"),
+    "batches": (
+        "desirable_share",
+        "reward_auc",
+        "reward_auc_within",
+        "preference_auc",
+        "padding",
+        "kl_padding",
+        "peak_mib",
+    ),
     "nf4": ("desirable_share", "reward_auc"),
 }
 _PERCENT = {"desirable_share", "precision", "recall", "wrong_labels", "estimated", "sure"}
-_AREAS = {"reward_auc", "preference_auc", "probe_auc"}
+_AREAS = {"reward_auc", "reward_auc_within", "preference_auc", "probe_auc"}
 _COUNTED = {"caught", "trained_unproven", "gave_up"}  # yes or no in each seed
 _RANGED = {"difference", "restarts", "steps", "highest_kl"}  # a mean says little: least to most
 _DIGITS = {
