@@ -188,11 +188,8 @@ def verdict(result: dict[str, Any]) -> str:
         for name in ("audited", "stories_audited")
         if name in arms
     )
-    helps = all(
-        d["mean"] > 0
-        for d in result["differences"]
-        if d["earlier"].endswith("raw") and "audited" in d["later"]
-    )
+    gains = [d for d in result["differences"] if d["earlier"].endswith("raw") and "audited" in d["later"]]
+    helps = all((d["mean"] if d["low"] is None else d["low"]) > 0 for d in gains)
     if not finds:
         return "fails"
     return "holds" if helps else "finds_only"
