@@ -104,7 +104,7 @@ class SwiftApp:
         from swiftshell.api.plans import plan_recipe
         from swiftshell.run.workspace import open_workspace
 
-        workspace = open_workspace(None if self._workspace is None else Path(self._workspace))
+        workspace = open_workspace(None if self._workspace is None else Path(self._workspace), create=False)
         return plan_recipe(workspace, self._recipe, command="SwiftApp(config).run()  #", notes=self.notes,
                            gpus=self._gpus, priority=self._priority,
                            whys=self._whys, lineage=self._lineage)

@@ -120,3 +120,14 @@ def test_the_configuration_runs_with_only_size_and_steps_reduced(workspace: Path
     record = json.loads(next(published.rglob("ARTIFACT.json")).read_text(encoding="utf-8"))
     assert record["quantization"] == "nf4"
     assert record["reference"]["id"]
+
+
+def test_planning_makes_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plan` promises to change nothing: the folder one happens to stand in stays as it is."""
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "thumbs.jsonl"
+    made = ({"prompt": f"q{i}", "completion": f"a{i}", "label": i % 2 == 0} for i in range(12))
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made))
+    plan = SwiftApp({"model_type": str(MODEL_DIR), "train_type": "kto", "dataset": str(rows)}).plan()
+    assert plan["steps"]
+    assert [p.name for p in tmp_path.iterdir()] == [rows.name]
