@@ -59,10 +59,10 @@ def _on_stories(lab: Lab, seed: int, real: stories.Stories) -> tuple[dict[str, S
     rows = stories.rows(real, seed, 64 if lab.quick else STORY_ROWS)
     data = common.dataset(lab.data("stories", rows))
     held = lab.data("held-out", stories.rows(real, 0, 64 if lab.quick else HELD_OUT_ROWS, held_out=True))
-    few = {"max_steps": 4} if lab.quick else {}
+    few = {"max_steps": 2} if lab.quick else {}
     texts = [
         {"prompt": r["prompt"], "completion": r["completion"]}
-        for r in stories.rows(real, seed + 1000, 2 * SFT_ROWS)
+        for r in stories.rows(real, seed + 1000, 64 if lab.quick else 2 * SFT_ROWS)
         if r["label"]
     ]
     inputs = {
