@@ -110,7 +110,7 @@ def section(
         parts.append(differences_table(result, text, words))
     if len(result["seeds"]) < 2:
         parts.append(told["single"])
-    return [*parts, f"{told['command']}: `{result['command']}`. {footer(result, told)}"]
+    return [*parts, f"{told['command'].format(command=result['command'])} {footer(result, told)}"]
 
 
 def arms_table(
